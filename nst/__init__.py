@@ -1,0 +1,12 @@
+"""Neural style transfer by optimising the pixels (Gatys, Ecker and Bethge, arXiv:1508.06576)."""
+
+from importlib.metadata import version
+
+__version__ = version("nst")
+
+from nst.api import stylize
+from nst.data import PictureData
+from nst.errors import InputError, RunError
+from nst.module import StyleTransfer
+
+__all__ = ["InputError", "PictureData", "RunError", "StyleTransfer", "__version__", "stylize"]

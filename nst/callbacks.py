@@ -1,0 +1,193 @@
+"""What may be removed without changing a pixel: the screen, TensorBoard, checkpoints and the result file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from nst import images
+from nst.errors import InputError, RunError
+from nst.module import StyleTransfer
+
+
+def _folder(trainer: pl.Trainer) -> Path:
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
+
+    Ctrl-C and SIGTERM end the run after the step that is being made, so that what is kept is whole. A second one ends
+    it at once, and what was kept last remains.
+
+    Args:
+        every_n_steps: Steps between two checkpoints; a machine that dies loses no more than these.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"Expected --checkpoints.every_n_steps to be 1 or more, but got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self.stopped_by: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def path(self, trainer: pl.Trainer) -> Path:
+        """Returns where the checkpoint of a run is."""
+        return _folder(trainer) / "checkpoints" / "last.ckpt"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or self.stopped_by is not None
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if last or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Writes the checkpoint beside its place and moves it there when it is whole."""
+        path = self.path(trainer)
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(part)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise RunError(
+                f"Expected to write {path}, but the system says: {error.strerror}; an earlier checkpoint there is "
+                "unchanged. Make room, or choose another place with --trainer.default_root_dir"
+            ) from error
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # a run that had taken all its steps then goes on if it has been given more since
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        steps = trainer.datamodule.levels[trainer.current_epoch].steps  # type: ignore[attr-defined]  # ours
+        progress["is_last_batch"] = progress["current"]["ready"] >= steps
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped_by is not None:
+            raise KeyboardInterrupt
+        self.stopped_by = signal.Signals(number)
+        print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
+
+
+class Result(Callback):
+    """Writes the picture at the end, also of a run that was stopped or failed: in the run's folder and where asked.
+
+    Args:
+        output: Where to put the picture besides the run's folder; the suffix sets the format.
+    """
+
+    def __init__(self, output: str | None = None) -> None:
+        if output is not None:
+            images.check_output(output)
+        self.output = output
+
+    def paths(self, trainer: pl.Trainer) -> list[Path]:
+        """Returns the places of the picture, the one that matters most to the user first."""
+        return [*([Path(self.output)] if self.output else []), _folder(trainer) / "result.png"]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.global_step > 0:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StyleTransfer)
+        for path in reversed(self.paths(trainer)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images.save(module.shown, path, trainer.datamodule.alpha)  # type: ignore[attr-defined]  # ours
+
+
+class Snapshots(Callback):
+    """Shows the picture in TensorBoard as it grows, with the photograph and the painting, and how fast it goes.
+
+    Args:
+        every_n_steps: Steps between two pictures.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"Expected --snapshots.every_n_steps to be 1 or more, but got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self._mark = (0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # ours
+        self._show(trainer, {"content": level.content, "style": level.style})
+        self._mark = (trainer.global_step, time.monotonic())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if last or trainer.global_step % self.every_n_steps == 0:
+            assert isinstance(pl_module, StyleTransfer)
+            self._show(trainer, {"picture": pl_module.shown})
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # it has
+            (step, then), now = self._mark, time.monotonic()
+            pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))
+            self._mark = (trainer.global_step, now)
+
+    def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, picture in pictures.items():
+                    logger.experiment.add_image(name, picture[0], trainer.global_step)
+
+
+class Progress(TQDMProgressBar):
+    """Says what is being made, then shows the step, the rate, the time left and the losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pause = 0.2 if sys.stdout.isatty() else 10.0
+        self._shown = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, StyleTransfer)
+        assert pl_module.features is not None
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
+        print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
+        print(
+            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {trainer.log_dir}", flush=True
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description("optimising")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, bar = time.monotonic(), self.train_progress_bar
+        if now - self._shown >= self._pause or batch_idx + 1 == bar.total:
+            self._shown, bar.n = now, batch_idx + 1
+            bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.train_progress_bar.close()
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        logged = trainer.callback_metrics
+        return {name: f"{float(logged[name]):.4g}" for name in ("total", "content", "style") if name in logged}

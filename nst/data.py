@@ -1,0 +1,203 @@
+"""From picture files to levels: what the optimisation looks at, at one size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from nst import images, memory
+from nst.errors import InputError
+from nst.images import MAX_PIXELS, Picture
+from nst.types import InputPath, Pixels
+
+log = logging.getLogger(__name__)
+
+Init = Literal["content", "noise", "gray", "style"]
+
+SAMPLE_STYLE = Path(__file__).parent / "assets" / "night.jpg"
+SMALLEST = 8
+"""Pixels of the shorter side below which a photograph or a painting holds nothing to look at."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size of the optimisation.
+
+    Attributes:
+        index: Position in the order of levels, from 0.
+        steps: Optimiser steps to take at this size.
+        content: The photograph at the result's size, (1, 3, H, W), in [0, 1].
+        style: The painting at its own shape, (1, 3, h, w), in [0, 1].
+        init: The picture to start from, (1, 3, H, W), where a file was given.
+    """
+
+    index: int
+    steps: int
+    content: Tensor
+    style: Tensor
+    init: Tensor | None = None
+
+    @property
+    def height(self) -> int:
+        return self.content.shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.content.shape[3]
+
+
+class Steps:
+    """A data loader whose batches are one level, once for each step; it resumes where a checkpoint left it."""
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self.position = 0
+        self._start = 0
+
+    def __len__(self) -> int:
+        return self.level.steps
+
+    def __iter__(self) -> Iterator[Level]:
+        start, self._start = self._start, 0
+        for position in range(start, self.level.steps):
+            self.position = position + 1
+            yield self.level
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start = state["position"]
+
+
+class PictureData(LightningDataModule):
+    """The photograph and the painting of one picture.
+
+    Args:
+        content: The photograph: a file, or `sample` for the one that comes with the package.
+        style: The painting: a file, or `sample` for the one that comes with the package.
+        size: Longer side of the result, in pixels.
+        steps: Optimiser steps.
+        style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
+            A painting is never enlarged past its own pixels.
+        max_pixels: Refuse larger files, which may be decompression bombs.
+        init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
+
+    Raises:
+        InputError: If a number is out of range; files are looked at in `setup`.
+    """
+
+    def __init__(
+        self,
+        content: Literal["sample"] | InputPath = "sample",
+        style: Literal["sample"] | InputPath = "sample",
+        size: Pixels = Pixels(512),
+        steps: int = 500,
+        style_scale: float = 1.0,
+        max_pixels: int = MAX_PIXELS,
+        init: Init | InputPath = "content",
+    ) -> None:
+        super().__init__()
+        if size < 1:
+            raise InputError(f"Expected --data.size to be 1 pixel or more, but got {size}")
+        if steps < 1:
+            raise InputError(f"Expected --data.steps to be 1 or more, but got {steps}")
+        if not 0 < style_scale < float("inf"):
+            raise InputError(f"Expected --data.style_scale to be above 0, but got {style_scale}")
+        self.content, self.style, self.init = content, style, init
+        self.size, self.steps, self.style_scale, self.max_pixels = size, steps, style_scale, max_pixels
+        self.pictures: dict[str, Picture] = {}
+        self.levels: list[Level] = []
+        self.alpha: Tensor | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the files and makes the levels, once."""
+        if self.levels:
+            return
+        content = self._picture("content", self.content)
+        style = self._picture("style", self.style)
+        height, width = fit(content.height, content.width, self.size)
+        self._check(height, width, content)
+        fitted = content.resized(height, width)
+        self.alpha = fitted.alpha
+        init = self._picture("init", self.init).resized(height, width).rgb if _is_file(self.init) else None
+        self.levels = [Level(0, self.steps, fitted.rgb, self._fit_style(style), init)]
+
+    def train_dataloader(self) -> Steps:
+        return Steps(self.levels[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The opacity of the result, as bytes, so that a checkpoint can be exported with it."""
+        return {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore: the opacity comes from the photograph."""
+
+    def _picture(self, role: str, source: str) -> Picture:
+        if role not in self.pictures:
+            path = str(sample_path(role)) if source == "sample" else source
+            key = "model.init" if role == "init" else f"data.{role}"
+            self.pictures[role] = images.load(path, key, self.max_pixels)
+        return self.pictures[role]
+
+    def _check(self, height: int, width: int, content: Picture) -> None:
+        if min(content.height, content.width) < SMALLEST:
+            raise InputError(
+                f"Expected --data.content to be at least {SMALLEST}×{SMALLEST} pixels, "
+                f"but {content.name} is {content.width}×{content.height}"
+            )
+        if min(height, width) < SMALLEST:
+            raise InputError(
+                f"Expected a result of at least {SMALLEST}×{SMALLEST} pixels, but {content.name} "
+                f"({content.width}×{content.height}) becomes {width}×{height} at this size; "
+                "raise --data.size or crop the picture"
+            )
+        # the picture, its gradient and Adam's two moments; the network comes on top
+        needed, there = 4 * 12 * height * width, memory.total(torch.device("cpu"))
+        if needed > there:
+            raise InputError(
+                f"Expected --data.size to fit into memory, but {width}×{height} pixels need more than "
+                f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
+            )
+
+    def _fit_style(self, style: Picture) -> Tensor:
+        wanted = max(1, round(self.size * self.style_scale))
+        own = max(style.height, style.width)
+        if min(style.height, style.width) < SMALLEST:
+            raise InputError(
+                f"Expected --data.style to be at least {SMALLEST}×{SMALLEST} pixels, "
+                f"but {style.name} is {style.width}×{style.height}"
+            )
+        if own < wanted:
+            log.info(
+                "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
+                *(style.name, style.width, style.height, wanted),
+            )
+        return style.resized(*fit(style.height, style.width, min(wanted, own))).rgb
+
+
+def fit(height: int, width: int, longer: int) -> tuple[int, int]:
+    """Returns height and width of the same aspect whose longer side is `longer`, each at least 1."""
+    scale = longer / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def sample_path(role: str) -> Path:
+    """Returns the sample photograph (scikit-image's `rocket`, public domain) or painting (our own)."""
+    if role == "style":
+        return SAMPLE_STYLE
+    package = find_spec("skimage")
+    assert package is not None and package.origin is not None  # a dependency
+    return Path(package.origin).parent / "data" / "rocket.jpg"
+
+
+def _is_file(init: str) -> bool:
+    return init not in ("content", "noise", "gray", "style")

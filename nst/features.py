@@ -1,0 +1,151 @@
+"""The frozen network: a picture in, the activations of the layers that a loss asked for out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from nst.errors import InputError, nearest
+from nst.weights import BLOCKS, Weights
+
+Pooling = Literal["max", "avg", "l2"]
+Padding = Literal["zeros", "replicate", "reflect"]
+
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+"""ImageNet's channel means and deviations, which the networks were trained with."""
+
+AVERAGE_SCALE, L2_SCALE = 1.22, 0.59
+"""Factors that keep the activations' root mean square where max pooling is replaced, measured on photographs through
+VGG16 up to relu5_1. (style-transfer-pytorch has 2 and 0.78, with which they grow sevenfold and threefold.)"""
+
+
+def layer_names(blocks: Iterable[int]) -> list[str]:
+    """Returns the names of all layers in their order: `conv1_1`, `relu1_1`, `conv1_2`, ..., `pool1`, `conv2_1`, ..."""
+    names: list[str] = []
+    for block, count in enumerate(blocks, 1):
+        for i in range(1, count + 1):
+            names += [f"conv{block}_{i}", f"relu{block}_{i}"]
+        names.append(f"pool{block}")
+    return names
+
+
+def check_layers(layers: Iterable[str], blocks: Iterable[int] = BLOCKS["vgg19"], network: str = "vgg19") -> None:
+    """Raises an InputError with the nearest name if the network has no such layer."""
+    names = layer_names(blocks)
+    for layer in layers:
+        if layer not in names:
+            raise InputError(
+                f"Expected a layer of {network} such as {names[1]}, but got {layer}{nearest(layer, names)}; "
+                "change --model.content_layers or --model.style_layers"
+            )
+
+
+class Features(nn.Module):
+    """The convolutional part of a VGG network, with taps.
+
+    The weights are buffers outside the state dict: nothing trains them and no checkpoint holds them.
+
+    Args:
+        weights: The network's convolutions.
+        layers: Names of the layers to return; nothing past the deepest of them is computed.
+        pooling: `max`; `avg` and `l2` are smoother, and are scaled so that activations keep their size. (Gatys et al.
+            use average pooling without that factor.)
+        padding: What surrounds each layer's input: `zeros`, as in training; `replicate` or `reflect`, which leave no
+            frame at the picture's border.
+
+    Raises:
+        InputError: If the network has no such layer.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, weights: Weights, layers: Iterable[str], pooling: Pooling = "max", padding: Padding = "zeros"
+    ) -> None:
+        super().__init__()
+        self.layers = set(layers)
+        check_layers(self.layers, weights.blocks, weights.name)
+        self.name = weights.name
+        self.pooling: Pooling = pooling
+        self.padding: Padding = padding
+        names = layer_names(weights.blocks)
+        self.sequence = names[: 1 + max((names.index(layer) for layer in self.layers), default=-1)]
+        convolutions = (name for name in names if name.startswith("conv"))
+        self.channels: dict[str, int] = {}
+        for name, (weight, bias) in zip(convolutions, weights.convolutions, strict=True):
+            if name in self.sequence:
+                self.register_buffer(f"{name}_weight", weight, persistent=False)
+                self.register_buffer(f"{name}_bias", bias, persistent=False)
+                self.channels[name] = weight.shape[0]
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
+        self.eval()
+
+    @property
+    def smallest(self) -> int:
+        """The smallest side, in pixels, that a picture may have."""
+        pools = sum(name.startswith("pool") for name in self.sequence)
+        return (2 if self.padding == "reflect" else 1) << pools  # a reflection needs a second row
+
+    def check_size(self, height: int, width: int, what: str) -> None:
+        """Raises an InputError if a picture of that size is too small for the deepest layer."""
+        if min(height, width) < self.smallest:
+            raise InputError(
+                f"Expected the {what} to be at least {self.smallest}×{self.smallest} pixels for layer "
+                f"{self.sequence[-1]}, but it is {width}×{height} here; raise --data.size or drop the deepest layers "
+                "from --model.content_layers and --model.style_layers"
+            )
+
+    def activation_bytes(self, height: int, width: int) -> int:
+        """Estimates the memory of one evaluation with its gradient for a picture of that size, in bytes."""
+        values, channels = 9 * height * width, 3
+        for name in self.sequence:
+            if name.startswith("conv"):
+                channels = self.channels[name]
+                values += 2 * channels * height * width
+            elif name.startswith("pool"):
+                height, width = height // 2, width // 2
+                values += 3 * channels * height * width
+        return 4 * values
+
+    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+        """Runs the network on a picture.
+
+        Args:
+            picture: (N, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            The activations of the layers asked for, by name, each (N, C, h, w).
+        """
+        taps: dict[str, Tensor] = {}
+        x = (picture - self.mean) / self.deviation
+        for name in self.sequence:
+            if name.startswith("conv"):
+                x = self._convolve(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))
+            elif name.startswith("relu"):
+                # in place, unless that would turn a tapped convolution into its ReLU
+                x = nnf.relu(x) if name.replace("relu", "conv") in taps else nnf.relu_(x)
+            else:
+                x = self._pool(x)
+            if name in self.layers:
+                taps[name] = x
+        return taps
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self.padding == "zeros":
+            return nnf.conv2d(x, weight, bias, padding=1)
+        return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode=self.padding), weight, bias)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        if self.pooling == "max":
+            return nnf.max_pool2d(x, 2)
+        if self.pooling == "avg":
+            return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
+        # the root of the sum of squares; the small term gives it a gradient where all four are 0
+        return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE

@@ -1,0 +1,190 @@
+"""Losses as modules that hold their targets, and the objective that weighs them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nst import functional as F
+from nst.errors import InputError
+from nst.functional import Moments, Norm, Normalization
+
+
+class GramLoss(nn.Module):
+    """Distance of a layer's Gram matrix from the style's (see `functional.gram_distance`).
+
+    Args:
+        normalization: `relative` or `gatys`.
+    """
+
+    outer: Tensor
+    total: Tensor
+    positions: Tensor
+
+    def __init__(self, normalization: Normalization = "relative") -> None:
+        super().__init__()
+        self.normalization: Normalization = normalization
+        for name in Moments._fields:
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    def aim(self, target: Moments) -> None:
+        """Sets the style's moments as the target."""
+        self.outer, self.total, self.positions = (part.detach() for part in target)
+
+    def statistics(self, features: Tensor) -> Moments:
+        """Returns what a block of features, (N, C, H, W), adds to the statistics."""
+        return F.moments(features)
+
+    def forward(self, statistics: Moments) -> Tensor:
+        """Returns the distance of the summed statistics from the target, a scalar."""
+        return F.gram_distance(statistics, Moments(self.outer, self.total, self.positions), self.normalization)
+
+
+class ContentLoss(nn.Module):
+    """Distance of a layer's activations from the photograph's (see `functional.content_distance`).
+
+    Args:
+        normalization: `relative` or `gatys`.
+    """
+
+    features: Tensor
+    energy: Tensor
+
+    def __init__(self, normalization: Normalization = "relative") -> None:
+        super().__init__()
+        self.normalization: Normalization = normalization
+        self.register_buffer("features", torch.empty(0), persistent=False)
+        self.register_buffer("energy", torch.empty(0), persistent=False)
+
+    def aim(self, features: Tensor) -> None:
+        """Sets the photograph's activations, (N, C, H, W), as the target."""
+        self.features = features.detach()
+        self.energy = F.squared_error(self.features, torch.zeros_like(self.features)).clamp(min=1e-12)
+
+    def statistics(self, features: Tensor) -> Tensor:
+        """Returns what the activations, (N, C, H, W), add to the squared error."""
+        return F.squared_error(features, self.features)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Returns the distance for a summed squared error, a scalar."""
+        return F.content_distance(statistics, self.energy, self.normalization)
+
+
+class TotalVariationLoss(nn.Module):
+    """Mean difference between neighbouring pixels (see `functional.total_variation`).
+
+    Args:
+        norm: `l1` or `l2`.
+    """
+
+    def __init__(self, norm: Norm = "l1") -> None:
+        super().__init__()
+        self.norm: Norm = norm
+
+    def statistics(self, picture: Tensor) -> Tensor:
+        """Returns what a picture, (N, 3, H, W), adds to the summed differences."""
+        return F.total_variation(picture, self.norm)
+
+    def forward(self, statistics: Tensor, values: int) -> Tensor:
+        """Returns the summed differences over the number of values N·3·H·W, a scalar."""
+        return statistics / values
+
+
+class Objective(nn.Module):
+    """The weighted sum of content, style and smoothness.
+
+    Args:
+        content_layers: Weight of each content layer; they are scaled to sum to 1.
+        style_layers: Weight of each style layer; they are scaled to sum to 1.
+        content_weight: Weight of the content term.
+        style_weight: Weight of the style term.
+        tv_weight: Weight of the total variation.
+        normalization: `relative` or `gatys`.
+        tv_norm: `l1` or `l2`.
+
+    Raises:
+        InputError: If a weight is negative or not finite, or nothing has a weight.
+    """
+
+    def __init__(
+        self,
+        content_layers: Mapping[str, float],
+        style_layers: Mapping[str, float],
+        content_weight: float = 1.0,
+        style_weight: float = 10.0,
+        tv_weight: float = 0.0,
+        normalization: Normalization = "relative",
+        tv_norm: Norm = "l1",
+    ) -> None:
+        super().__init__()
+        weights = {"content_weight": content_weight, "style_weight": style_weight, "tv_weight": tv_weight}
+        for key, weight in weights.items():
+            _check_weight(f"model.{key}", weight)
+        self.weights = {
+            **_shares("content", content_layers, content_weight),
+            **_shares("style", style_layers, style_weight),
+        }
+        if not self.weights:
+            raise InputError(
+                "Expected a content or a style layer with a weight above 0, but got none; "
+                "raise --model.content_weight or --model.style_weight"
+            )
+        self.content = nn.ModuleDict({x: ContentLoss(normalization) for x in self._layers("content")})
+        self.style = nn.ModuleDict({x: GramLoss(normalization) for x in self._layers("style")})
+        self.smoothness = TotalVariationLoss(tv_norm)
+        if tv_weight > 0:
+            self.weights["tv"] = tv_weight
+
+    def _layers(self, kind: str) -> list[str]:
+        return [name.partition("/")[2] for name in self.weights if name.startswith(f"{kind}/")]
+
+    @property
+    def layers(self) -> set[str]:
+        """Names of the layers that the losses look at."""
+        return {*self.content, *self.style}
+
+    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> None:
+        """Sets the targets from the activations of the photograph and of the painting, by layer name."""
+        for layer, loss in self.content.items():
+            loss.aim(content[layer])  # type: ignore[operator]  # a ModuleDict forgets its values' type
+        for layer, loss in self.style.items():
+            loss.aim(loss.statistics(style[layer]))  # type: ignore[operator]
+
+    def forward(self, features: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
+        """Evaluates every term.
+
+        Args:
+            features: Activations of the picture by layer name, each (1, C, h, w).
+            picture: The picture, (1, 3, H, W).
+
+        Returns:
+            The unweighted terms by name (`content/relu4_2`, `style/relu1_1`, ..., `tv`), scalars.
+        """
+        terms = {f"content/{x}": loss(loss.statistics(features[x])) for x, loss in self.content.items()}  # type: ignore[operator]
+        terms |= {f"style/{x}": loss(loss.statistics(features[x])) for x, loss in self.style.items()}  # type: ignore[operator]
+        if "tv" in self.weights:
+            terms["tv"] = self.smoothness(self.smoothness.statistics(picture), picture.numel())
+        return terms
+
+    def total(self, terms: Mapping[str, Tensor], kind: str = "") -> Tensor:
+        """Sums the weighted terms whose name starts with `kind` (all of them by default), a scalar."""
+        weighted = [self.weights[name] * term for name, term in terms.items() if name.startswith(kind)]
+        return torch.stack(weighted).sum() if weighted else torch.zeros(())
+
+
+def _check_weight(key: str, weight: float) -> None:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise InputError(f"Expected a finite weight of 0 or more, but got {weight}; change --{key}")
+
+
+def _shares(kind: str, layers: Mapping[str, float], weight: float) -> dict[str, float]:
+    """Splits a term's weight over its layers in proportion to theirs; a share of 0 is left out."""
+    for layer, share in layers.items():
+        _check_weight(f"model.{kind}_layers.{layer}", share)
+    total = sum(layers.values())
+    if weight == 0 or total == 0:
+        return {}
+    return {f"{kind}/{layer}": weight * share / total for layer, share in layers.items() if share > 0}

@@ -1,0 +1,310 @@
+"""The optimised image: a LightningModule whose only parameter is the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nst import functional as F
+from nst import memory
+from nst.data import Init, Level
+from nst.errors import InputError, RunError
+from nst.features import Features, Padding, Pooling, check_layers
+from nst.functional import Norm, Normalization
+from nst.losses import Objective
+from nst.types import InputPath, WeightsSource
+from nst.weights import Backbone
+from nst.weights import load as load_weights
+
+CONTENT_LAYERS = {"relu4_2": 1.0}
+STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
+IMAGENET = WeightsSource("imagenet")
+GRAY = 0.5
+
+
+class StyleTransfer(pl.LightningModule):
+    """Optimises the pixels of a picture until they keep one picture's content and wear another's style.
+
+    Args:
+        backbone: The network that looks at the picture: `vgg19`, `vgg16`, `compact` (bundled), or `auto`: VGG19 where
+            its weights are in the cache or can be downloaded, else `compact`.
+        weights: The network's weights: `imagenet` (torchvision's, through torch hub's cache), the path of a `.pth` or
+            `.safetensors` state dict, or `random:SEED`.
+        pooling: `max`, `avg` or `l2`; the last two are smoother, and scaled to keep the activations' size.
+        padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`.
+        content_layers: Weight of each content layer by name, such as `relu4_2`; scaled to sum to 1.
+        style_layers: Weight of each style layer by name; scaled to sum to 1.
+        content_weight: Weight of the content term, 0 or more.
+        style_weight: Weight of the style term, 0 or more.
+        tv_weight: Weight of the total variation, 0 or more; more of it gives a smoother picture.
+        tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
+        normalization: `relative` makes each loss a share of its target's energy, so that a weight means the same at
+            every size, layer and network; `gatys` is the paper's scaling (arXiv:1508.06576).
+        optimizer: Makes the optimiser of the picture, such as `torch.optim.Adam` or `torch.optim.LBFGS`.
+        lr_scheduler: Makes a learning-rate schedule, stepped after each optimiser step.
+        average: Decay of an exponential average of the pictures of all steps, in [0, 1), which is then what is shown
+            and saved; 0 shows the picture itself.
+        init: The picture to start from: `content`, `noise` (white noise), `gray`, `style` (noise with the painting's
+            colour mean and covariance), or an image file.
+
+    Raises:
+        InputError: If a setting is out of range or names an unknown layer.
+    """
+
+    mean_picture: Tensor
+    averaged: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone = "auto",
+        weights: WeightsSource = IMAGENET,
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+        content_layers: dict[str, float] = CONTENT_LAYERS,
+        style_layers: dict[str, float] = STYLE_LAYERS,
+        content_weight: float = 1.0,
+        style_weight: float = 10.0,
+        tv_weight: float = 0.0,
+        tv_norm: Norm = "l1",
+        normalization: Normalization = "relative",
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=0.02),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        average: float = 0.0,
+        init: Init | InputPath = "content",
+    ) -> None:
+        super().__init__()
+        check_layers([*content_layers, *style_layers])
+        if not 0 <= average < 1:
+            raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
+        self.objective = Objective(
+            content_layers, style_layers, content_weight, style_weight, tv_weight, normalization, tv_norm
+        )
+        self.source: tuple[Backbone, str] = (backbone, weights)
+        self.pooling: Pooling = pooling
+        self.padding: Padding = padding
+        self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
+        self.decay, self.init = average, init
+        self.features: Features | None = None
+        self.level: Level | None = None
+        self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
+        if average:
+            self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
+            self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
+
+    # What Lightning calls, in this order
+
+    def configure_model(self) -> None:
+        """Loads the network and sets the picture to its start, once."""
+        if self.features is None:
+            self.prepare(self.trainer.datamodule.levels[0])  # type: ignore[attr-defined]  # of our data module
+
+    def configure_optimizers(self) -> Any:
+        """Makes the optimiser of the picture and its schedule."""
+        optimizer = self.make_optimizer([self.picture])
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def transfer_batch_to_device(self, batch: Level, device: torch.device, dataloader_idx: int) -> Level:
+        """Leaves the level where it is: `aim` moves it once, not at every step."""
+        return batch
+
+    def training_step(self, batch: Level, batch_idx: int = 0) -> Tensor:
+        """Evaluates the objective.
+
+        Args:
+            batch: The level to work at.
+            batch_idx: Unused.
+
+        Returns:
+            The objective times the number of the picture's values, a scalar: so the gradient of a value does not shrink
+            as pictures grow, and Adam's epsilon and L-BFGS's tolerances mean the same at every size.
+
+        Raises:
+            RunError: If the objective is not finite.
+        """
+        if batch is not self.level:
+            self.aim(batch)
+        terms = self.terms()
+        total = self.objective.total(terms)
+        self.log_dict(self.curves(total, terms))
+        return check_finite(total, terms) * self.picture.numel()
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer | LightningOptimizer, optimizer_closure: Any = None
+    ) -> None:
+        """Takes a step, brings the pixels back into [0, 1] and takes them into the average.
+
+        Raises:
+            RunError: If the objective is not finite; the picture is then the one before the step.
+        """
+        before = self.picture.detach().clone()
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        except RunError:
+            self.picture.data.copy_(before)
+            raise
+        project(self.picture, optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer)
+        if self.decay:
+            self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
+            self.averaged += 1
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
+        checkpoint["nst"] = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks that a checkpoint fits this run.
+
+        Raises:
+            InputError: If it is of another size, optimiser or average, or not of this program.
+        """
+        state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
+        if made is None or "picture" not in state:
+            raise InputError("Expected --ckpt_path to be a checkpoint of nst, but it is another program's")
+        there, here = state["picture"].shape, self.picture.shape
+        if there != here:
+            raise InputError(
+                f"Expected --ckpt_path to hold a picture of {here[3]}×{here[2]} pixels like this run's, but it holds "
+                f"{there[3]}×{there[2]}; change --data.content or --data.size to what it was made with"
+            )
+        for key, now in (("optimizer", type(self.make_optimizer([self.picture])).__name__), ("average", self.decay)):
+            if made[key] != now:
+                raise InputError(
+                    f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
+                    f"{made[key]}; change --model.{key}"
+                )
+
+    # What they are made of
+
+    def prepare(self, level: Level) -> None:
+        """Loads the network and sets the picture to its start at that level.
+
+        Raises:
+            InputError: If the network cannot be had, or the pictures are too small or too large for it.
+        """
+        self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
+        self.features.check_size(level.height, level.width, "photograph")
+        self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
+        needed, there = self.features.activation_bytes(level.height, level.width), memory.total(self.device)
+        if needed > there:
+            raise InputError(
+                f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
+                f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
+            )
+        self.picture.data = start(self.init, level)
+        if self.decay:
+            self.mean_picture = torch.zeros_like(self.picture.data)
+            self.averaged.zero_()
+
+    @torch.no_grad()
+    def aim(self, level: Level) -> None:
+        """Computes the targets of a level."""
+        assert self.features is not None  # prepare comes first
+        content, style = (self.features(x.to(self.device)) for x in (level.content, level.style))
+        self.objective.aim(content, style)
+        self.level = level
+
+    def terms(self) -> dict[str, Tensor]:
+        """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
+        assert self.features is not None
+        return self.objective(self.features(self.picture), self.picture)  # type: ignore[no-any-return]
+
+    def curves(self, total: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what is logged: the total, the weighted content and style, and every unweighted term."""
+        sums = {kind: self.objective.total(terms, f"{kind}/") for kind in ("content", "style")}
+        return {name: value.detach() for name, value in {"total": total, **sums, **terms}.items()}
+
+    @property
+    def shown(self) -> Tensor:
+        """The picture to show and save, (1, 3, H, W) in [0, 1]: the average where there is one."""
+        return shown_picture(self.state_dict(), self.decay)
+
+
+def shown_picture(state: Mapping[str, Tensor], decay: float) -> Tensor:
+    """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
+
+    Args:
+        state: The state dict.
+        decay: Decay of the average; 0 for none.
+    """
+    if decay and state["averaged"] > 0:
+        # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
+        picture = state["mean_picture"] / (1 - decay ** state["averaged"].double()).to(state["mean_picture"])
+    else:
+        picture = state["picture"]
+    return picture.detach().clamp(0, 1)
+
+
+def start(init: str, level: Level) -> Tensor:
+    """Makes the picture to start from.
+
+    Args:
+        init: `content`, `noise`, `gray`, `style`, or anything else for the level's own `init`.
+        level: The level to start at.
+
+    Returns:
+        (1, 3, H, W) in [0, 1]; noise is drawn from torch's global generator.
+    """
+    if init == "content":
+        return level.content.clone()
+    if init == "noise":
+        return torch.rand_like(level.content)
+    if init == "gray":
+        return torch.full_like(level.content, GRAY)
+    if init == "style":
+        colors = F.moments(level.style)
+        factor = torch.linalg.cholesky(colors.covariance + 1e-6 * torch.eye(3))
+        noise = torch.einsum("ij,njhw->nihw", factor, torch.randn_like(level.content))
+        return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
+    assert level.init is not None  # the data module reads files
+    return level.init.clone()
+
+
+@torch.no_grad()
+def project(picture: Tensor, optimizer: Optimizer) -> None:
+    """Clips the pixels to [0, 1], and lets L-BFGS know.
+
+    L-BFGS takes the next change of the gradient for the effect of the step that it made; it is the effect of that step
+    and of the clipping. So the clipping is added to the step that it remembers, and its curvature estimates stay those
+    of the objective.
+
+    Args:
+        picture: (1, 3, H, W), changed in place.
+        optimizer: The optimiser that made the step.
+    """
+    inside = picture.clamp(0, 1)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        memory_ = optimizer.state[picture]
+        if memory_.get("d") is not None and memory_.get("t"):
+            memory_["d"] += (inside - picture).flatten() / memory_["t"]
+    picture.copy_(inside)
+
+
+def check_finite(total: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
+    """Returns the total if it is finite.
+
+    Raises:
+        RunError: If it is not; the message names the term.
+    """
+    if torch.isfinite(total):
+        return total
+    culprit = next((name for name, value in terms.items() if not torch.isfinite(value)), "total")
+    weight = {"content": "--model.content_weight", "style": "--model.style_weight"}.get(
+        culprit.partition("/")[0], "--model.tv_weight" if culprit == "tv" else "the weights"
+    )
+    raise RunError(
+        f"Expected a finite loss, but {culprit} is {float(terms.get(culprit, total)):g}: stopped, and the last good "
+        f"picture is kept; lower {weight} or the learning rate (--model.optimizer.lr)"
+    )

@@ -1,0 +1,257 @@
+"""Where the network's numbers come from: torchvision, a file, a random generator or the bundled network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torchvision.models import VGG16_Weights, VGG19_Weights, WeightsEnum
+
+from nst.errors import InputError, nearest
+
+log = logging.getLogger(__name__)
+
+Backbone = Literal["auto", "vgg19", "vgg16", "compact"]
+
+BLOCKS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""Convolutions in each of the five blocks; a block ends in a pool."""
+
+WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of the convolutions of each block, in the networks of Simonyan and Zisserman (arXiv:1409.1556)."""
+
+COMPACT = Path(__file__).parent / "assets" / "compact.safetensors"
+PATIENCE = 8.0
+"""Seconds until a host that does not answer counts as unreachable."""
+
+_ENUMS: dict[str, WeightsEnum] = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg19": VGG19_Weights.IMAGENET1K_V1}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The convolutions of a network of the VGG family.
+
+    Attributes:
+        name: The network and where its numbers come from, for people.
+        blocks: Number of convolutions in each block.
+        convolutions: For each convolution its weight, (out, in, 3, 3), and bias, (out,), float32.
+    """
+
+    name: str
+    blocks: tuple[int, ...]
+    convolutions: list[tuple[Tensor, Tensor]]
+
+
+def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
+    """Finds the numbers of a network.
+
+    Args:
+        backbone: `vgg19`, `vgg16`, `compact` or `auto`. `auto` is the network that a weights file holds; without a file
+            it is VGG19 if its weights are in the cache or can be downloaded, else `compact`.
+        weights: `imagenet` (torchvision's), the path of a `.pth` or `.safetensors` state dict, or `random:SEED`.
+
+    Returns:
+        The weights.
+
+    Raises:
+        InputError: If they cannot be had: an unreachable host, a file that is missing, unsafe, or of another network.
+    """
+    if weights.startswith("random:"):
+        return _random(backbone, weights)
+    if weights != "imagenet":
+        return _from_file(backbone, Path(weights).expanduser())
+    if backbone == "compact":
+        return _compact()
+    if backbone != "auto":
+        return _imagenet(backbone)
+    try:
+        return _imagenet("vgg19")
+    except InputError:
+        if not COMPACT.exists():
+            raise
+    log.info(
+        "VGG19's weights are not in the cache and cannot be downloaded: using the bundled compact network "
+        "(choose with --model.backbone and --model.weights)"
+    )
+    return _compact()
+
+
+def indices(blocks: tuple[int, ...]) -> list[int]:
+    """Returns the positions of the convolutions in torchvision's `features`, where each is followed by a ReLU."""
+    found, position = [], 0
+    for count in blocks:
+        found += [position + 2 * i for i in range(count)]
+        position += 2 * count + 1
+    return found
+
+
+def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone = "auto") -> Weights:
+    """Picks the convolutions out of a state dict of a whole network or of its features.
+
+    Args:
+        state: Keys as in torchvision, `features.N.weight` or `N.weight`; other keys are ignored.
+        name: What to call the network, for people.
+        backbone: The network that is expected; with `auto` any of the family.
+
+    Returns:
+        The weights.
+
+    Raises:
+        InputError: If keys are missing or shapes do not follow from one another; the message says which.
+    """
+    if any(key.startswith("features.") for key in state):
+        state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    if backbone == "auto":
+        family = "vgg16" if "17.weight" in state and "16.weight" not in state else "vgg19"
+    else:
+        family = "vgg16" if backbone == "compact" else backbone
+    blocks = BLOCKS[family]
+    wanted = [f"{i}.{part}" for i in indices(blocks) for part in ("weight", "bias")]
+    missing = [f"features.{key}" for key in wanted if not isinstance(state.get(key), Tensor)]
+    if missing:
+        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise InputError(
+            f"Expected the weights of {family}, but {name} has no {shown}; "
+            "change --model.weights, or --model.backbone if it is another network's file"
+        )
+    convolutions = [(state[f"{i}.weight"].float(), state[f"{i}.bias"].float()) for i in indices(blocks)]
+    channels = 3
+    for position, (weight, bias) in zip(indices(blocks), convolutions, strict=True):
+        if weight.shape[1:] != (channels, 3, 3) or bias.shape != weight.shape[:1]:
+            raise InputError(
+                f"Expected features.{position}.weight to be (out, {channels}, 3, 3), but {name} has "
+                f"{tuple(weight.shape)}; change --model.weights"
+            )
+        channels = weight.shape[0]
+    return Weights(name, blocks, convolutions)
+
+
+def _random(backbone: Backbone, weights: str) -> Weights:
+    try:
+        seed = int(weights.removeprefix("random:"))
+    except ValueError:
+        raise InputError(f"Expected --model.weights to be random:SEED with a whole number, but got {weights}") from None
+    family = "vgg19" if backbone == "auto" else "vgg16" if backbone == "compact" else backbone
+    generator = torch.Generator().manual_seed(seed)
+    convolutions, channels = [], 3
+    for width, count in zip(WIDTHS, BLOCKS[family], strict=True):
+        for _ in range(count):
+            # He et al. (arXiv:1502.01852): with this deviation a ReLU network keeps its activations' size
+            deviation = (2 / (9 * channels)) ** 0.5
+            weight = torch.randn(width, channels, 3, 3, generator=generator) * deviation
+            convolutions.append((weight, torch.zeros(width)))
+            channels = width
+    return Weights(f"{family} ({weights})", BLOCKS[family], convolutions)
+
+
+def _from_file(backbone: Backbone, path: Path) -> Weights:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(
+            f"Expected --model.weights to be imagenet, random:SEED or a file, but {path} {what}"
+            f"{nearest(str(path), ['imagenet'])}"
+        )
+    return from_state_dict(read_state_dict(path), f"{_family(backbone)}{path.name}", backbone)
+
+
+def _family(backbone: Backbone) -> str:
+    return "" if backbone == "auto" else f"{backbone} from "
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict from a `.safetensors` file or a torch checkpoint, without running any code in it.
+
+    Raises:
+        InputError: If the file cannot be read or is anything else than a state dict.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"Expected {path} to hold tensors alone, but it holds other objects, whose code is never run; "
+            "save its state dict and give that as --model.weights"
+        ) from None
+    except (OSError, ValueError, EOFError, RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"Expected {path} to be a state dict, but it cannot be read ({error}); change --model.weights"
+        ) from None
+    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(
+            f"Expected {path} to hold a state dict, but it holds a {type(state).__name__}; change --model.weights"
+        )
+    return dict(state)
+
+
+def _compact() -> Weights:
+    if not COMPACT.exists():
+        raise InputError(
+            "The compact network is not part of this installation; choose --model.backbone vgg19 or vgg16, "
+            "or give a file as --model.weights"
+        )
+    return from_state_dict(read_state_dict(COMPACT), "compact (bundled)", "compact")
+
+
+def _imagenet(family: str) -> Weights:
+    """Loads torchvision's weights from torch hub's cache, or downloads them into it."""
+    enum = _ENUMS[family]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(enum.url).path)
+    remedy = (
+        f"give a file as --model.weights, put {cached.name} into {cached.parent} (TORCH_HOME moves it), "
+        "or choose --model.backbone compact"
+    )
+    try:
+        if not cached.is_file():
+            _probe(enum.url)
+        with _socket_timeout(30.0):
+            state = enum.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, TimeoutError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        host = urlparse(enum.url).hostname
+        raise InputError(f"{family}'s weights cannot be had from {host} ({reason}); {remedy}") from None
+    return from_state_dict(state, f"{family} (ImageNet)", family)  # type: ignore[arg-type]  # a key of BLOCKS
+
+
+def _probe(url: str) -> None:
+    """Raises an OSError within PATIENCE seconds if the host does not answer; name resolution has no time-out itself."""
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
+            outcome.append(None)
+        except Exception as error:  # handed on below, in the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not outcome:
+        raise TimeoutError(f"no answer within {PATIENCE:.0f} s")
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """A download that stalls ends in an error; torch hub then removes what it had written."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

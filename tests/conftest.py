@@ -1,0 +1,58 @@
+"""Pictures and settings that tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nst.cli import main
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in a folder of its own and never reaches for the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def draw(path: Path, size: tuple[int, int] = (48, 40), seed: int = 0) -> Path:
+    """Draws a picture of coloured blobs, different for each seed."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A photograph and a painting."""
+    return draw(tmp_path / "photo.png", seed=1), draw(tmp_path / "painting.png", (44, 52), seed=2)
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder with real pictures and weights."""
+    folder = os.environ.get("NST_DATA")
+    if not folder:
+        pytest.skip("NST_DATA, the folder with real pictures and weights, is not set")
+    return Path(folder)
+
+
+TINY = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--trainer.enable_progress_bar", "false"]
+TINY += ["--data.size", "48", "--trainer.accelerator", "cpu"]
+
+
+def fit(*options: str, content: Path = Path("photo.png"), style: Path = Path("painting.png"), steps: int = 3) -> int:
+    """Runs `nst fit` on small pictures with a random network."""
+    pictures = ["--data.content", str(content), "--data.style", str(style), "--data.steps", str(steps)]
+    return main(["fit", *TINY, *pictures, *options])
