@@ -1,0 +1,396 @@
+"""The command line, in process and as a real one: pictures, resume, signals, TensorBoard and every wrong input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from nst import __version__, images
+from nst.cli import explain, main
+from nst.errors import RunError
+from tests.conftest import TINY, fit
+from tests.test_images import broken_files
+from tests.test_weights import Bomb, narrow
+
+pytestmark = pytest.mark.usefixtures("pair")
+
+ADAM = ["--model.optimizer", "torch.optim.Adam", "--model.optimizer.lr", "0.02", "--model.average", "0.9"]
+LBFGS = ["--model.optimizer", "torch.optim.LBFGS", "--model.optimizer.max_iter", "2", "--model.init", "noise"]
+
+
+def runs() -> list[Path]:
+    return sorted(Path("lightning_logs").glob("version_*"))
+
+
+def values(path: str | Path) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(path))
+
+
+def test_a_run_leaves_a_picture_a_checkpoint_and_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit("--output", "out.png") == 0
+    (run,) = runs()
+    assert {path.name for path in run.iterdir()} >= {"checkpoints", "config.yaml", "result.png"}
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert Image.open("out.png").size == (48, 40)
+    np.testing.assert_array_equal(values("out.png"), values(run / "result.png"))
+    captured = capsys.readouterr()
+    assert captured.out == ""  # the progress bar was turned off
+    assert captured.err == ""
+
+
+def test_the_screen_says_what_is_made_and_how_to_go_on(capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit("--trainer.enable_progress_bar", "true", "--output", "out.png") == 0
+    captured = capfd.readouterr()
+    assert "photo.png in the style of painting.png, 48×40 pixels" in captured.out
+    assert "vgg16 (random:0) on cpu" in captured.out
+    assert re.search(r"3/3 .*total=.*content=.*style=", captured.out)
+    assert "picture   out.png" in captured.out
+    assert "curves    tensorboard --logdir lightning_logs" in captured.out
+    assert re.search(r"resume    nst fit --config \S+/config.yaml --ckpt_path \S+/last.ckpt", captured.out)
+    for advert in ("Tip", "litlogger", "GPU available", "Warning", "`Trainer.fit` stopped", "Seed set"):
+        assert advert not in captured.out + captured.err
+
+
+def test_the_printed_resume_command_works(capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit("--trainer.enable_progress_bar", "true") == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("resume")]
+    assert main([*shlex.split(line)[2:], "--data.steps", "5", "--output", "more.png"]) == 0
+    assert fit("--output", "straight.png", steps=5) == 0
+    np.testing.assert_array_equal(values("more.png"), values("straight.png"))
+
+
+@pytest.mark.parametrize("options", [ADAM, LBFGS], ids=["adam", "lbfgs"])
+def test_resuming_is_exact_to_the_bit(options: list[str]) -> None:
+    assert fit(*options, steps=8) == 0
+    assert fit(*options, steps=3) == 0
+    assert fit(*options, "--ckpt_path", "last", steps=8) == 0
+    straight, _, resumed = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs())
+    for key, value in straight["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][key]), key
+    assert resumed["global_step"] == 8 * (2 if options is LBFGS else 1) or resumed["global_step"] == 8
+
+
+def test_resuming_in_the_middle_of_a_level_is_exact_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fit(*ADAM, "--output", "straight.png", steps=8) == 0
+    # the second checkpoint, of step 4 out of 8, is kept aside
+    assert fit(*ADAM, "--checkpoints.every_n_steps", "4", "--trainer.max_steps", "4", steps=8) == 0
+    checkpoint = runs()[1] / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 4
+    assert fit(*ADAM, "--ckpt_path", str(checkpoint), "--output", "resumed.png", steps=8) == 0
+    np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
+
+
+def test_resuming_a_finished_run_changes_nothing() -> None:
+    assert fit("--output", "a.png", steps=3) == 0
+    assert fit("--ckpt_path", "last", "--output", "b.png", steps=3) == 0
+    np.testing.assert_array_equal(values("a.png"), values("b.png"))
+    assert fit("--ckpt_path", str(runs()[0] / "checkpoints" / "last.ckpt"), "--output", "c.png", steps=2) == 0
+    np.testing.assert_array_equal(values("a.png"), values("c.png"))
+
+
+def start(*options: str, steps: int = 1000) -> subprocess.Popen[str]:
+    """Starts a real run and waits until it is taking steps."""
+    command = [sys.executable, "-m", "nst", "fit", *TINY, "--data.content", "photo.png", "--data.style", "painting.png"]
+    command += ["--data.steps", str(steps), "--checkpoints.every_n_steps", "2", *options]
+    before = len(runs())
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if len(runs()) > before and (runs()[-1] / "checkpoints" / "last.ckpt").exists():
+            return process
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise TimeoutError("no checkpoint came")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_everything_and_resumes_exactly(number: signal.Signals) -> None:
+    process = start("--output", "stopped.png", *ADAM)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert "stopping after this step" in err
+    assert "resume    nst fit" in out
+    checkpoint = runs()[-1] / "checkpoints" / "last.ckpt"
+    taken = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 0 < taken < 1000
+    np.testing.assert_array_equal(values("stopped.png"), values(runs()[-1] / "result.png"))
+    steps = taken + 3
+    assert fit(*ADAM, "--ckpt_path", str(checkpoint), "--output", "resumed.png", steps=steps) == 0
+    assert fit(*ADAM, "--output", "straight.png", steps=steps) == 0
+    np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_little_and_leaves_nothing_torn() -> None:
+    process = start()
+    time.sleep(1.0)
+    process.kill()
+    process.communicate()
+    checkpoint = torch.load(runs()[-1] / "checkpoints" / "last.ckpt", weights_only=True)
+    taken = checkpoint["global_step"]
+    assert taken > 0
+    assert taken % 2 == 0
+    assert fit("--ckpt_path", "last", "--output", "resumed.png", steps=taken + 2) == 0
+    assert fit("--output", "straight.png", steps=taken + 2) == 0
+    np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
+
+
+def test_checkpoints_are_small() -> None:
+    assert fit(*ADAM) == 0
+    size = (runs()[0] / "checkpoints" / "last.ckpt").stat().st_size
+    picture = 48 * 40 * 3 * 4
+    # the picture, Adam's two moments and the average; the rest does not grow with the picture
+    assert size < 4 * picture + 40_000
+    assert 4 * 512 * 512 * 3 * 4 + 40_000 < 16e6
+
+
+def test_export_writes_the_picture_of_a_checkpoint() -> None:
+    image = Image.open("photo.png").convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save("clear.png")
+    assert fit(*ADAM, "--output", "a.png", content=Path("clear.png")) == 0
+    checkpoint = str(runs()[0] / "checkpoints" / "last.ckpt")
+    assert main(["export", "--ckpt_path", checkpoint, "--output", "b.png"]) == 0
+    np.testing.assert_array_equal(values("a.png"), values("b.png"))
+    assert main(["export", "--ckpt_path", checkpoint, "--output", "b.tif"]) == 0
+    assert tifffile.imread("b.tif").dtype == np.uint16
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_the_suffix_sets_the_format(name: str) -> None:
+    assert fit("--output", name, steps=1) == 0
+    expected = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[Path(name).suffix]
+    assert Image.open(name).format == expected
+
+
+def test_tensorboard_has_every_curve_picture_and_setting() -> None:
+    schedule = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ExponentialLR", "--model.lr_scheduler.gamma", "0.9"]
+    often = ["--trainer.log_every_n_steps", "1", "--snapshots.every_n_steps", "2", "--model.tv_weight", "0.1"]
+    assert fit(*often, *schedule, steps=4) == 0
+    events = EventAccumulator(str(runs()[0]), size_guidance={"images": 0, "scalars": 0}).Reload()
+    styles = {f"style/relu{i}_1" for i in range(1, 6)}
+    curves = {"total", "content", "style", "content/relu4_2", "tv", "steps_per_second", "lr-Adam", *styles}
+    assert curves <= set(events.Tags()["scalars"])
+    for curve in curves - {"steps_per_second"}:
+        assert len(events.Scalars(curve)) == 4, curve
+    total, by_hand = (
+        [event.value for event in events.Scalars("total")],
+        [
+            c.value + s.value + 0.1 * t.value
+            for c, s, t in zip(*(events.Scalars(name) for name in ("content", "style", "tv")), strict=True)
+        ],
+    )
+    assert total == pytest.approx(by_hand, rel=1e-5)
+    assert [event.value for event in events.Scalars("lr-Adam")] == pytest.approx([0.02, 0.018, 0.0162, 0.01458])
+    assert all(event.value > 0 for event in events.Scalars("steps_per_second"))
+    assert [event.step for event in events.Images("picture")] == [2, 4]
+    assert len(events.Images("content")) == len(events.Images("style")) == 1
+    assert (events.Images("content")[0].width, events.Images("content")[0].height) == (48, 40)
+    assert "settings/text_summary" in events.Tags()["tensors"]
+    assert "_hparams_/session_start_info" in events._plugin_to_tag_to_content["hparams"] or "hparams" in str(
+        events.SummaryMetadata("_hparams_/session_start_info")
+    )
+
+
+def test_paths_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    config = {"data": {"content": "../photo.png", "style": "../painting.png", "steps": 2}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert main(["fit", *TINY, "--config", "settings/mine.yaml", "--output", "a.png"]) == 0
+    assert fit("--output", "b.png", steps=2) == 0
+    np.testing.assert_array_equal(values("a.png"), values("b.png"))
+    saved = yaml.safe_load((runs()[0] / "config.yaml").read_text())
+    assert saved["data"]["content"] == str(tmp_path / "photo.png")
+
+
+def test_init_from_a_file() -> None:
+    assert fit("--model.init", "painting.png", "--output", "a.png", steps=1) == 0
+    started = images.load("painting.png").resized(40, 48).rgb
+    assert (images.load("a.png").rgb - started).abs().mean() < 0.03
+
+
+def test_help_version_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+    assert main([]) == 0
+    assert "nst fit" in capsys.readouterr().out
+    assert main(["fitt"]) == 2
+    assert "Expected a command, fit or export, but got fitt (did you mean fit?)" in capsys.readouterr().err
+    for command, words in (("fit", "--data.content"), ("export", "--ckpt_path")):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0
+        assert words in capsys.readouterr().out
+
+
+# Wrong input
+
+
+def fails(capfd: pytest.CaptureFixture[str], words: str, *options: str, code: int = 2, **pictures: Any) -> None:
+    """Runs `nst fit` and checks its one line, and that nothing was written."""
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    capfd.readouterr()
+    assert fit(*options, **pictures) == code
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert re.search(words, captured.err), captured.err
+    assert captured.err.startswith("nst: error: ")
+    after = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_files_that_are_no_pictures(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name, words in broken_files(tmp_path).items():
+        fails(capfd, rf"Expected --data.content to be .*{words}", content=Path(name))
+    fails(capfd, r"Expected --data.style to be .*text.jpg is none", style=Path("text.jpg"))
+    fails(capfd, r"Expected --model.init to be .*nothing.png does not exist", "--model.init", "nothing.png")
+
+
+def test_pictures_of_odd_shapes(capfd: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (1, 1)).save("dot.png")
+    Image.new("RGB", (40000, 10)).save("line.png")
+    Image.new("1", (20000, 20000)).save("bomb.png")
+    fails(capfd, r"--data.content to be at least 8×8 pixels, but dot.png is 1×1", content=Path("dot.png"))
+    fails(capfd, r"line.png \(40000×10\) becomes 48×1 .*; raise --data.size or crop", content=Path("line.png"))
+    fails(capfd, r"bomb.png has 20000×20000.*--data.max_pixels 400000000", content=Path("bomb.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.style_layers", "{relu4_9: 1}"], r"but got relu4_9 \(did you mean relu4_\d\?\)"),
+        (["--data.sizes", "3"], r"known option, but got --data.sizes \(did you mean --data.size\?\)"),
+        (["--data.size", "0"], "--data.size to be 1 pixel or more, but got 0"),
+        (["--data.size=-1"], "--data.size to be 1 pixel or more, but got -1"),
+        (["--data.size", "1e9"], "--data.size to fit into memory, but .* pixels need more than .*; lower --data.size"),
+        (["--data.size", "big"], "--data.size.*big"),
+        (["--data.steps", "0"], "--data.steps to be 1 or more, but got 0"),
+        (["--model.style_weight=-1"], "finite weight of 0 or more, but got -1.0; change --model.style_weight"),
+        (["--model.content_weight", "nan"], "Expected --model.content_weight to be float, but got nan"),
+        (["--model.content_weight", ".nan"], "but got nan; change --model.content_weight"),
+        (["--model.backbone", "vgg17"], r"--model.backbone to be one of 'auto', 'vgg19', .*, but got vgg17"),
+        (["--model.weights", "other.pth"], r"weights of vgg16, but vgg16 from other.pth has no features.17.weight"),
+        (["--model.weights", "bomb.pth"], r"bomb.pth to hold tensors alone.*never run"),
+        (["--model.weights", "none.pth"], r"none.pth does not exist"),
+        (["--output", "nowhere/a.png"], r"--output to be in a folder that exists, but nowhere does not"),
+        (["--output", "a.gif"], r"--output to end in one of .png.*but got a.gif"),
+        (["--ckpt_path", "none.ckpt"], r"--ckpt_path to be a checkpoint, but none.ckpt is not a file"),
+        (["--ckpt_path", "photo.png"], r"--ckpt_path to be a checkpoint of nst, but photo.png is not"),
+        (["--ckpt_path", "last"], r"--ckpt_path last to find a checkpoint, but there is none below lightning_logs"),
+        (["--config", "none.yaml"], r"--config: File does not exist: .*none.yaml"),
+        (["--config", "typo.yaml"], r"known key in the config, but got data.sise \(did you mean data.size\?\)"),
+        (["--config", "typo2.yaml"], r"known key in the config, but got dada.size \(did you mean data.size\?\)"),
+        (["--checkpoints.every_n_steps", "0"], r"--checkpoints.every_n_steps to be 1 or more, but got 0"),
+    ],
+)
+def test_wrong_settings(capfd: pytest.CaptureFixture[str], options: list[str], words: str) -> None:
+    other = narrow()
+    del other["features.17.weight"], other["features.17.bias"]
+    torch.save(other, "other.pth")
+    torch.save({"features.0.weight": Bomb()}, "bomb.pth")
+    Path("typo.yaml").write_text("data:\n  sise: 3\n")
+    Path("typo2.yaml").write_text("dada:\n  size: 3\n")
+    fails(capfd, words, *options)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_a_device_that_is_not_there(capfd: pytest.CaptureFixture[str], name: str) -> None:
+    fails(
+        capfd,
+        rf"--trainer.accelerator to be .*, but got {name} and there is no CUDA device; use .*cpu",
+        *("--trainer.accelerator", name),
+    )
+
+
+def test_checkpoints_of_other_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit(steps=1) == 0
+    last = ["--ckpt_path", "last"]
+    fails(capfd, r"a picture of 32×27 pixels like this run's, but it holds 48×40; change", *last, "--data.size", "32")
+    fails(capfd, r"with optimizer LBFGS .*made with Adam; change --model.optimizer", *last, *LBFGS[:2])
+    fails(capfd, r"with average 0.5 .*made with 0.0; change --model.average", *last, "--model.average", "0.5")
+    torch.save({"state_dict": {}}, "alien.ckpt")
+    fails(capfd, r"a checkpoint of nst, but alien.ckpt is not", "--ckpt_path", "alien.ckpt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("locked").mkdir(mode=0o500)
+    fails(capfd, r"in a folder that can be written, but locked cannot", "--output", "locked/a.png")
+
+
+def test_a_full_disk_at_the_end_leaves_the_file_that_was_there(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fit("--output", "a.png") == 0
+    before = Path("a.png").read_bytes()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    capfd.readouterr()
+    assert fit("--output", "a.png", steps=2) == 1
+    assert "No space left on device; what was there before is unchanged" in capfd.readouterr().err
+    assert Path("a.png").read_bytes() == before
+    assert not list(Path().glob(".a.png*"))
+
+
+def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lightning.pytorch as pl
+
+    save, count = pl.Trainer.save_checkpoint, 0
+
+    def full(trainer: pl.Trainer, path: Path, *rest: Any, **more: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(trainer, path, *rest, **more)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", full)
+    assert fit("--checkpoints.every_n_steps", "1") == 1
+    assert re.search(r"last.ckpt, but the system says: No space .* unchanged", capfd.readouterr().err)
+    (checkpoint,) = (runs()[0] / "checkpoints").iterdir()
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 1
+    assert (runs()[0] / "result.png").exists()
+
+
+def test_a_loss_that_is_not_finite(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> torch.Tensor:
+        raise RunError("Expected a finite loss, but style/relu1_1 is nan")
+
+    monkeypatch.setattr("nst.module.check_finite", broken)
+    assert fit() == 1
+    assert capfd.readouterr().err == "nst: error: Expected a finite loss, but style/relu1_1 is nan\n"
+
+
+def test_explanations_of_other_parser_errors() -> None:
+    assert explain("Parser key \"data.size\":\n  Expected a <class 'int'>. Got value: x", []) == (
+        "Expected --data.size to be int, but got x"
+    )
+    assert explain("something else", []) == "something else"

@@ -1,0 +1,216 @@
+"""Decoding and encoding, value by value."""
+
+from __future__ import annotations
+
+import errno
+import io
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms
+
+from nst import images
+from nst.errors import InputError, RunError
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def corner(picture: images.Picture) -> list[int]:
+    return [round(value * 255) for value in picture.rgb[0, :, 0, 0].tolist()]
+
+
+def test_an_rgb_file_is_its_values(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    picture = images.load(tmp_path / "a.png")
+    assert picture.rgb.shape == (1, 3, 5, 7)
+    assert picture.rgb.dtype == torch.float32
+    assert picture.alpha is None
+    np.testing.assert_array_equal((picture.rgb[0].numpy().transpose(1, 2, 0) * 255).round(), values)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (4, 2), BLUE)
+    image.putpixel((0, 0), RED)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned: to be rotated by 90 degrees clockwise
+    image.save(tmp_path / "a.png", exif=exif)
+    picture = images.load(tmp_path / "a.png")
+    assert (picture.width, picture.height) == (2, 4)
+    assert picture.rgb[0, :, 0, 1].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "PA", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "I", "F"])
+def test_every_mode_gives_its_colour(mode: str) -> None:
+    grey = mode in ("L", "1", "LA", "I;16", "I", "F")
+    image = Image.new("RGB", (8, 8), (255, 255, 255) if grey else RED)
+    if mode in ("I;16", "I"):
+        image = Image.fromarray(np.full((8, 8), 65535, np.uint16 if mode == "I;16" else np.int32))
+    elif mode == "F":
+        image = Image.fromarray(np.ones((8, 8), np.float32))
+    else:
+        image = image.convert("P").convert(mode) if mode == "PA" else image.convert(mode)
+    assert image.mode == mode
+    picture = images.decode(image)
+    np.testing.assert_allclose(corner(picture), [255, 255, 255] if grey else RED, atol=2)  # YCbCr rounds
+
+
+def test_sixteen_bit_grey_keeps_its_depth(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    picture = images.load(tmp_path / "a.png")
+    np.testing.assert_allclose(picture.rgb[0, 0].numpy(), ramp / 65535, atol=1e-6)
+
+
+def test_transparency_is_kept_apart_and_hides_its_colour() -> None:
+    image = Image.new("RGBA", (2, 1), (*RED, 255))
+    image.putpixel((1, 0), (*GREEN, 0))
+    picture = images.decode(image)
+    assert picture.alpha is not None
+    assert picture.alpha.flatten().tolist() == [1, 0]
+    assert picture.rgb[0, :, 0, 1].tolist() == [1, 0, 0]  # the visible mean, not the hidden green
+    assert images.decode(Image.new("RGBA", (2, 2), (*RED, 255))).alpha is None
+
+
+def test_a_transparent_palette_has_alpha(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *GREEN])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
+    picture = images.load(tmp_path / "a.png")
+    assert picture.alpha is not None
+    assert picture.alpha.flatten().tolist() == [1, 0]
+
+
+def test_a_profile_is_converted_to_srgb(tmp_path: Path) -> None:
+    # a profile whose red and blue primaries are swapped: what it calls red is sRGB's blue
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.find(b"rXYZ"), profile.find(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    described = profile.replace("sRGB built-in".encode("utf-16-be"), "swapped names".encode("utf-16-be"))
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png", icc_profile=bytes(described))
+    np.testing.assert_allclose(corner(images.load(tmp_path / "a.png")), BLUE, atol=2)
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "b.png", icc_profile=b"broken")
+    assert corner(images.load(tmp_path / "b.png")) == list(RED)
+
+
+def test_resizing_is_antialiased_and_keeps_the_mean() -> None:
+    board = torch.from_numpy(np.indices((64, 64)).sum(0) % 2).float().expand(1, 3, 64, 64)
+    small = images.resize(board.contiguous(), 8, 8)
+    torch.testing.assert_close(small[..., 2:-2, 2:-2], torch.full((1, 3, 4, 4), 0.5), atol=0.01, rtol=0)
+    edge = torch.zeros(1, 3, 8, 8)
+    edge[..., 4:] = 1
+    large = images.resize(edge, 32, 32)
+    assert large.min() == 0
+    assert large.max() == 1  # Lanczos rings past it, and is clipped
+
+
+@pytest.mark.parametrize("suffix", images.SUFFIXES)
+def test_saving_and_loading_gives_the_picture_back(tmp_path: Path, suffix: str) -> None:
+    ramp = torch.linspace(0, 1, 32).expand(1, 3, 24, 32).contiguous()
+    images.save(ramp, tmp_path / f"a{suffix}")
+    back = images.load(tmp_path / f"a{suffix}").rgb
+    exact = {".png": 0.5 / 255, ".tif": 0.5 / 65535, ".tiff": 0.5 / 65535}
+    assert (back - ramp).abs().max() <= exact.get(suffix, 4 / 255) + 1e-6  # the others are lossy
+    if suffix not in (".tif", ".tiff"):
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            assert "sRGB" in ImageCms.getProfileDescription(profile)
+    else:
+        with tifffile.TiffFile(tmp_path / f"a{suffix}") as tiff:
+            assert tiff.pages.first.dtype == np.uint16
+            assert tiff.pages.first.tags["InterColorProfile"].value == images.srgb_profile()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_alpha_is_carried_where_the_format_can(tmp_path: Path, suffix: str) -> None:
+    alpha = torch.zeros(1, 1, 8, 8)
+    alpha[..., :4] = 1
+    images.save(torch.full((1, 3, 8, 8), 0.25), tmp_path / f"a{suffix}", alpha)
+    back = images.load(tmp_path / f"a{suffix}")
+    assert back.alpha is not None
+    assert torch.equal(back.alpha, alpha)
+
+
+def test_jpeg_gets_a_white_ground(tmp_path: Path) -> None:
+    images.save(torch.zeros(1, 3, 8, 8), tmp_path / "a.jpg", torch.zeros(1, 1, 8, 8))
+    assert corner(images.load(tmp_path / "a.jpg")) == [255, 255, 255]
+
+
+def test_the_same_picture_makes_the_same_file(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        images.save(torch.full((1, 3, 8, 8), 0.25), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images.save(torch.zeros(1, 3, 8, 8), tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def full(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"No space left on device; what was there before is unchanged.*--output"):
+        images.write_atomically(tmp_path / "a.png", full)
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def broken_files(folder: Path) -> dict[str, str]:
+    """Makes files that are no pictures; returns what the message says of each."""
+    (folder / "folder.png").mkdir()
+    (folder / "text.jpg").write_text("this is not a picture\n" * 50)
+    (folder / "empty.jpg").touch()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "whole.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:2000])
+    Image.fromarray(noise).save(folder / "whole.png")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:2000])
+    return {
+        "missing.jpg": "missing.jpg does not exist",
+        "folder.png": "folder.png is a folder",
+        "text.jpg": "text.jpg is none that can be read",
+        "empty.jpg": "empty.jpg is none that can be read",
+        "cut.jpg": "cut.jpg is damaged",
+        "cut.png": "cut.png is damaged",
+    }
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    for name, words in broken_files(tmp_path).items():
+        with pytest.raises(InputError, match=rf"Expected --data.content to be a .*picture.*, but .*{words}"):
+            images.load(tmp_path / name, "data.content")
+
+
+def test_a_decompression_bomb_is_refused_and_can_be_allowed(tmp_path: Path) -> None:
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"has 20000×20000, .*allow it with --data.max_pixels 400000000"):
+        images.load(tmp_path / "bomb.png", "data.content")
+    Image.new("L", (200, 100)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="at most 19999 pixels"):
+        images.load(tmp_path / "small.png", max_pixels=19_999)
+    assert images.load(tmp_path / "small.png", max_pixels=20_000).width == 200
+
+
+def test_outputs_are_checked_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images.check_output(tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"--output to end in one of .png, .*, but got .*a.bmp"):
+        images.check_output(tmp_path / "a.bmp")
+    with pytest.raises(InputError, match=r"in a folder that exists, but .*nowhere does not"):
+        images.check_output(tmp_path / "nowhere" / "a.png")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        images.check_output(tmp_path / "b.png")
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(InputError, match=r"can be written, but .* cannot \(Permission denied\)"):
+        images.check_output(tmp_path / "a.png")

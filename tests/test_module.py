@@ -1,0 +1,255 @@
+"""The optimised image: parity with a plain loop, exact resume, projection, starts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor
+
+from nst import functional as F
+from nst.data import Level, PictureData
+from nst.errors import InputError, RunError
+from nst.features import Features
+from nst.module import StyleTransfer, project, shown_picture, start
+from nst.types import InputPath, Pixels, WeightsSource
+from nst.weights import load
+from tests.conftest import draw
+
+
+def module(**settings: Any) -> StyleTransfer:
+    return StyleTransfer("vgg16", WeightsSource("random:0"), **settings)
+
+
+def pictures(pair: tuple[Path, Path], steps: int, **settings: Any) -> PictureData:
+    return PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(48), steps, **settings)
+
+
+def run(model: StyleTransfer, data: PictureData, **settings: Any) -> StyleTransfer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    torch.manual_seed(0)
+    pl.Trainer(max_epochs=1, enable_model_summary=False, **{**quiet, **settings}).fit(model, datamodule=data)
+    return model
+
+
+def lbfgs(**settings: Any) -> Any:
+    return lambda params: torch.optim.LBFGS(params, **{"max_iter": 1, **settings})
+
+
+def test_the_picture_is_the_only_parameter_and_the_network_is_not_saved(pair: tuple[Path, Path]) -> None:
+    assert len(list(module().parameters())) == 1
+    trained = run(module(average=0.9), pictures(pair, 2))
+    assert [name for name, _ in trained.named_parameters()] == ["picture"]
+    assert set(trained.state_dict()) == {"picture", "mean_picture", "averaged"}
+    assert set(run(module(), pictures(pair, 1)).state_dict()) == {"picture"}
+
+
+def plain_loop(level: Level, steps: int) -> Tensor:
+    """What anybody would write: no Lightning, no modules of ours but the network."""
+    style_layers = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
+    network = Features(load("vgg16", "random:0"), [*style_layers, "relu4_2"])
+
+    def gram(x: Tensor) -> Tensor:
+        flat = x.flatten(2)[0]
+        return flat @ flat.T / flat.shape[1]
+
+    with torch.no_grad():
+        content = network(level.content)["relu4_2"]
+        style = {name: gram(x) for name, x in network(level.style).items() if name in style_layers}
+    picture = level.content.clone().requires_grad_()
+    optimizer = torch.optim.Adam([picture], lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        taps = network(picture)
+        loss = ((taps["relu4_2"] - content) ** 2).sum() / (content**2).sum()
+        for name, target in style.items():
+            loss = loss + 10 / 5 * ((gram(taps[name]) - target) ** 2).sum() / (target**2).sum()
+        (loss * picture.numel()).backward()
+        optimizer.step()
+        with torch.no_grad():
+            picture.clamp_(0, 1)
+    return picture.detach()
+
+
+def test_trainer_and_plain_loop_make_the_same_picture(pair: tuple[Path, Path]) -> None:
+    data = pictures(pair, 12)
+    trained = run(module(), data)
+    assert (trained.shown - plain_loop(data.levels[0], 12)).abs().max() < 1e-6
+    assert (trained.shown - data.levels[0].content).abs().mean() > 0.01  # it did move
+
+
+def test_losses_fall(pair: tuple[Path, Path]) -> None:
+    for optimizer in (lambda p: torch.optim.Adam(p, lr=0.02), lbfgs(), lbfgs(line_search_fn="strong_wolfe")):
+        made = run(module(optimizer=optimizer), pictures(pair, 15))
+        after = float(made.objective.total(made.terms()))
+        made.prepare(made.level)  # type: ignore[arg-type]  # back to the start
+        assert after < 0.7 * float(made.objective.total(made.terms()))
+
+
+def test_the_gradient_of_a_value_does_not_shrink_with_the_picture(pair: tuple[Path, Path]) -> None:
+    sizes = []
+    for size in (32, 128):
+        data = PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(size), 1)
+        data.setup()
+        model = module()
+        model.prepare(data.levels[0])
+        model.log_dict = lambda *_: None  # type: ignore[method-assign]  # there is no trainer
+        loss = model.training_step(data.levels[0])
+        (gradient,) = torch.autograd.grad(loss, model.picture)
+        sizes.append(float(gradient.abs().mean()))
+    assert 0.3 < sizes[1] / sizes[0] < 3  # without the factor it is below 0.06
+
+
+def test_the_average_is_adams_kind(pair: tuple[Path, Path]) -> None:
+    seen: list[Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+            assert isinstance(pl_module, StyleTransfer)
+            seen.append(pl_module.picture.detach().clone())
+
+    made = run(module(average=0.8), pictures(pair, 5), callbacks=[Watch()])
+    weights = [0.8 ** (4 - i) for i in range(5)]
+    expected = sum(w * x for w, x in zip(weights, seen, strict=True)) / sum(weights)
+    torch.testing.assert_close(made.shown, expected, atol=1e-6, rtol=0)
+    assert not torch.equal(made.shown, made.picture)
+    assert torch.equal(shown_picture({"picture": made.picture}, 0.0), made.picture.detach())
+
+
+@pytest.mark.parametrize("init", ["content", "noise", "gray", "style"])
+def test_starts(pair: tuple[Path, Path], init: str) -> None:
+    data = pictures(pair, 1)
+    data.setup()
+    (level,) = data.levels
+    torch.manual_seed(3)
+    picture = start(init, level)
+    assert picture.shape == level.content.shape
+    assert 0 <= picture.min() <= picture.max() <= 1
+    torch.manual_seed(3)
+    assert torch.equal(start(init, level), picture)
+    if init == "content":
+        assert torch.equal(picture, level.content)
+    if init == "gray":
+        assert torch.equal(picture, torch.full_like(picture, 0.5))
+    if init == "noise":
+        assert abs(float(picture.mean()) - 0.5) < 0.02
+
+
+def test_style_start_has_the_paintings_colours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # colours that stay away from 0 and 1, where clipping would change them
+    style = 0.5 + 0.05 * torch.randn(1, 3, 64, 64, generator=generator) @ torch.eye(64)
+    style[:, 1] = style[:, 0] * 0.5 + 0.2
+    level = Level(0, 1, torch.zeros(1, 3, 200, 200), style)
+    torch.manual_seed(0)
+    made, wanted = F.moments(start("style", level)), F.moments(style)
+    torch.testing.assert_close(made.mean, wanted.mean, atol=0.002, rtol=0)
+    torch.testing.assert_close(made.covariance, wanted.covariance, atol=1e-4, rtol=0)
+
+
+def test_a_start_from_a_file(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    other = draw(tmp_path / "init.png", (48, 40), seed=9)
+    data = pictures(pair, 1, init=InputPath(other))
+    data.setup()
+    assert torch.equal(start(str(other), data.levels[0]), data.levels[0].init)  # type: ignore[arg-type]
+
+
+def test_projection_keeps_lbfgs_curvature_true() -> None:
+    """After clipping, the step that L-BFGS remembers is the one that was really made."""
+    target = torch.tensor([1.5, 0.4, -0.5, 0.9])
+    scale = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    x = torch.nn.Parameter(torch.full((4,), 0.5))
+    optimizer = torch.optim.LBFGS([x], lr=1, max_iter=1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (scale * (x - target) ** 2).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(6):
+        before = x.detach().clone()
+        optimizer.step(closure)
+        project(x, optimizer)
+        state = optimizer.state[x]
+        torch.testing.assert_close(state["d"] * state["t"], x.detach() - before)
+    closure()
+    for step, change in zip(state["old_stps"], state["old_dirs"], strict=True):
+        torch.testing.assert_close(change, 2 * scale * step, atol=1e-5, rtol=1e-4)  # the Hessian is 2 scale
+    torch.testing.assert_close(x.detach(), target.clamp(0, 1), atol=1e-3, rtol=0)
+
+
+def test_pixels_stay_in_range(pair: tuple[Path, Path]) -> None:
+    made = run(module(optimizer=lambda p: torch.optim.SGD(p, lr=10.0)), pictures(pair, 2))
+    assert made.picture.min() == 0
+    assert made.picture.max() == 1
+
+
+def test_mixed_precision_leaves_picture_and_sums_in_float32(pair: tuple[Path, Path]) -> None:
+    full = run(module(), pictures(pair, 5))
+    mixed = run(module(), pictures(pair, 5), precision="bf16-mixed")
+    assert mixed.picture.dtype == torch.float32
+    assert all(loss.outer.dtype == torch.float32 for loss in mixed.objective.style.values())
+    assert all(term.dtype == torch.float32 for term in mixed.terms().values())
+    assert not torch.equal(full.picture, mixed.picture)
+    assert (full.picture - mixed.picture).abs().mean() < 0.03  # Adam may move 0.02 a step
+
+
+def test_a_schedule_is_stepped_with_the_steps(pair: tuple[Path, Path]) -> None:
+    rates: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        return torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1)
+
+    run(module(lr_scheduler=schedule), pictures(pair, 4), callbacks=[Watch()])
+    assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002])
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()])
+def test_a_loss_that_is_not_finite_stops_at_the_last_good_picture(pair: tuple[Path, Path], optimizer: Any) -> None:
+    class Poison(pl.Callback):
+        good: Tensor
+
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 2:
+                self.good = pl_module.picture.detach().clone()
+                pl_module.objective.style["relu3_1"].outer *= math.nan
+
+    poison, model = Poison(), module(optimizer=optimizer)
+    with pytest.raises(RunError, match=r"style/relu3_1 is nan: stopped.*lower --model.style_weight"):
+        run(model, pictures(pair, 5), callbacks=[poison])
+    assert torch.equal(model.picture, poison.good)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"style_layers": {"relu6_1": 1.0}}, r"but got relu6_1 \(did you mean relu\d_1\?\)"),
+        ({"average": 1.0}, r"--model.average to be in \[0, 1\), but got 1"),
+        ({"content_weight": -2.0}, "but got -2.0; change --model.content_weight"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        module(**settings)
+
+
+def test_pictures_too_large_for_the_network_are_refused(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nst.memory.total", lambda device: 10**6)
+    with pytest.raises(InputError, match=r"48×40 pixels need about .* MiB and cpu has 976.6 KiB; lower --data.size"):
+        run(module(), pictures(pair, 1))
+
+
+def test_pictures_too_small_for_the_network_are_refused(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(InputError, match=r"photograph to be at least 16×16 pixels for layer relu5_1, but it is 12×10"):
+        run(module(), PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(12), 1))

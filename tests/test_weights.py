@@ -1,0 +1,247 @@
+"""Where the numbers come from, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nst import weights
+from nst.errors import InputError
+
+
+def narrow(blocks: tuple[int, ...] = weights.BLOCKS["vgg16"], width: int = 4) -> dict[str, Tensor]:
+    """A whole network's state dict, but with few channels."""
+    generator, channels, state = torch.Generator().manual_seed(0), 3, {}
+    for i in weights.indices(blocks):
+        state[f"features.{i}.weight"] = torch.randn(width, channels, 3, 3, generator=generator)
+        state[f"features.{i}.bias"] = torch.randn(width, generator=generator)
+        channels = width
+    return {**state, "classifier.0.weight": torch.zeros(2, 2)}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["features.", ""])
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_every_kind_are_read(tmp_path: Path, suffix: str, prefix: str, whole: bool) -> None:
+    state = {key.replace("features.", prefix): value for key, value in narrow().items() if whole or "features" in key}
+    path = tmp_path / f"net{suffix}"
+    safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    for backbone in ("vgg16", "auto"):
+        loaded = weights.load(backbone, str(path))
+        assert loaded.blocks == weights.BLOCKS["vgg16"]
+        assert torch.equal(loaded.convolutions[12][0], narrow()["features.28.weight"])
+        assert torch.equal(loaded.convolutions[12][1], narrow()["features.28.bias"])
+
+
+def test_half_precision_files_become_float32(tmp_path: Path) -> None:
+    safetensors.torch.save_file({key: value.half() for key, value in narrow().items()}, tmp_path / "n.safetensors")
+    loaded = weights.load("vgg16", str(tmp_path / "n.safetensors"))
+    assert all(part.dtype == torch.float32 for pair in loaded.convolutions for part in pair)
+
+
+def test_a_file_tells_its_family() -> None:
+    assert weights.from_state_dict(narrow(weights.BLOCKS["vgg19"]), "a").blocks == weights.BLOCKS["vgg19"]
+
+
+def test_indices_are_torchvisions() -> None:
+    assert weights.indices(weights.BLOCKS["vgg16"]) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert weights.indices(weights.BLOCKS["vgg19"]) == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+
+
+def test_another_networks_file_is_refused_by_its_missing_keys(tmp_path: Path) -> None:
+    torch.save(narrow(), tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"weights of vgg19, but .*net.pth has no features.16.weight, .* and \d+ more"):
+        weights.load("vgg19", str(tmp_path / "net.pth"))
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"has no features.0.weight"):
+        weights.load("auto", str(tmp_path / "other.pth"))
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    state = {**narrow(), "features.2.weight": torch.zeros(4, 5, 3, 3)}
+    with pytest.raises(InputError, match=r"features.2.weight to be \(out, 4, 3, 3\), but it has \(4, 5, 3, 3\)"):
+        weights.from_state_dict(state, "it", "vgg16")
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_no_code_in_a_file_ever_runs(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": Bomb()}, tmp_path / "bomb.pth")
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps(Bomb()))
+    for name in ("bomb.pth", "raw.pth"):
+        with pytest.raises(InputError, match=r"Expected .*(tensors alone|state dict)"):
+            weights.load("vgg16", str(tmp_path / name))
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file of weights", b"PK\x03\x04 broken"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_broken_files_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    (tmp_path / f"net{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=r"Expected .*net.* (state dict|tensors alone)"):
+        weights.load("vgg16", str(tmp_path / f"net{suffix}"))
+
+
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"imagenet, random:SEED or a file, but .*nothing.pth does not exist"):
+        weights.load("vgg16", str(tmp_path / "nothing.pth"))
+    with pytest.raises(InputError, match="is a folder"):
+        weights.load("vgg16", str(tmp_path))
+
+
+def test_random_weights_keep_the_activations_size() -> None:
+    loaded = weights.load("vgg19", "random:0")
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    for weight, bias in loaded.convolutions[:8]:
+        x = torch.relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
+    assert 0.25 < x.square().mean() < 4  # it began at 1; zeros at the border take some
+    again = weights.load("vgg19", "random:0")
+    assert torch.equal(again.convolutions[3][0], loaded.convolutions[3][0])
+    assert not torch.equal(weights.load("vgg19", "random:1").convolutions[3][0], loaded.convolutions[3][0])
+    with pytest.raises(InputError, match="random:SEED with a whole number, but got random:x"):
+        weights.load("vgg19", "random:x")
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; `broken` promises more bytes than it sends."""
+
+    broken = False
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if not getattr(self.server, "broken", False):
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        self.wfile.write(b"x" * 1000)
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+
+class Enum:
+    """Stands for torchvision's enum: the same method, another address."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return torch.hub.load_state_dict_from_url(self.url, *args, **kwargs)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    torch.save(narrow(weights.BLOCKS["vgg19"]), folder / "net.pth")
+    digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()[:8]
+    (folder / "net.pth").rename(folder / f"vgg19-{digest}.pth")
+    with Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}/vgg19-{digest}.pth"
+        monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(address))
+        yield running
+        running.shutdown()
+
+
+def cache() -> list[str]:
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_weights_are_downloaded_into_torch_home_once(server: Server, tmp_path: Path) -> None:
+    loaded = weights.load("auto")
+    assert loaded.name == "vgg19 (ImageNet)"
+    assert torch.equal(loaded.convolutions[0][0], narrow()["features.0.weight"])
+    (name,) = cache()
+    assert (tmp_path / "torch" / "hub" / "checkpoints" / name).is_file()
+    server.shutdown()
+    server.server_close()
+    assert weights.load("vgg19").blocks == weights.BLOCKS["vgg19"]  # from the cache
+
+
+def test_a_download_with_another_hash_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Path(server.RequestHandlerClass.keywords["directory"])  # type: ignore[attr-defined]
+    (file,) = served.iterdir()
+    file.rename(served / "vgg19-00000000.pth")
+    monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(f"http://127.0.0.1:{server.server_port}/vgg19-00000000.pth"))
+    with pytest.raises(InputError, match="invalid hash value"):
+        weights.load("vgg19")
+    assert cache() == []
+
+
+def test_half_a_download_is_not_left_behind(server: Server) -> None:
+    server.broken = True
+    with pytest.raises(InputError, match=r"vgg19's weights cannot be had from 127\.0\.0\.1"):
+        weights.load("vgg19")
+    assert cache() == []
+
+
+def refused() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/vgg19-00000000.pth"
+
+
+def test_without_a_network_the_message_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(refused()))
+    with pytest.raises(InputError, match=r"a file as --model.weights, .*TORCH_HOME.*--model.backbone compact"):
+        weights.load("vgg19")
+
+
+def test_a_host_that_does_not_answer_is_found_out_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as mute:  # takes connections and says nothing
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(f"http://127.0.0.1:{mute.getsockname()[1]}/vgg19-0.pth"))
+        monkeypatch.setattr(weights, "PATIENCE", 0.5)
+        start = time.monotonic()
+        with pytest.raises(InputError, match="vgg19's weights cannot be had"):
+            weights.load("vgg19")
+        assert time.monotonic() - start < 5
+
+
+def test_patience_is_below_ten_seconds() -> None:
+    assert weights.PATIENCE < 10
+
+
+def test_auto_without_a_network_is_the_compact_one_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(refused()))
+    monkeypatch.setattr(weights, "COMPACT", tmp_path / "compact.safetensors")
+    with pytest.raises(InputError, match="vgg19's weights cannot be had"):
+        weights.load("auto")
+    with pytest.raises(InputError, match="compact network is not part of this installation"):
+        weights.load("compact")
+    safetensors.torch.save_file(narrow(), tmp_path / "compact.safetensors")
+    with caplog.at_level("INFO", "nst"):
+        assert weights.load("auto").name == weights.load("compact").name == "compact (bundled)"
+    assert len(caplog.records) == 1
+    assert "--model.backbone" in caplog.text
+
+
+def test_the_real_file_is_read(data: Path) -> None:
+    loaded = weights.load("auto", str(data / "weights" / "vgg16.safetensors"))
+    assert [weight.shape[0] for weight, _ in loaded.convolutions][-1] == 512
