@@ -1,6 +1,6 @@
 """What the Trainer costs: steps through `nst` and through a plain loop over the same module, alternating in one run.
 
-    python benchmarks/trainer_overhead.py --size 256 --backbone vgg16
+    python -m benchmarks.trainer_overhead --size 256 --backbone vgg16
 
 Both take the same steps of the same objective with the same optimiser; the picture is the same to the last bit (see
 tests/test_module.py). Reported are medians over rounds of the seconds per step, and their ratio.
@@ -42,7 +42,7 @@ class Clock(pl.Callback):
 def made(backbone: str, data: PictureData) -> StyleTransfer:
     """Returns a module that is ready at the data's level."""
     module = StyleTransfer(backbone, WeightsSource("random:0"))  # type: ignore[arg-type]
-    module.prepare(data.levels[0])
+    module.prepare(data.levels)
     module.aim(data.levels[0])
     return module
 

@@ -24,7 +24,8 @@ def stylize(
     style: Source,
     *,
     size: int = 512,
-    steps: int = 500,
+    steps: int | list[int] = 500,
+    min_size: int | None = None,
     backbone: Backbone = "auto",
     weights: str | os.PathLike[str] = "imagenet",
     seed: int = 0,
@@ -38,7 +39,8 @@ def stylize(
         content: The photograph, a path or a Pillow image.
         style: The painting, a path or a Pillow image.
         size: Longer side of the result, in pixels.
-        steps: Optimiser steps.
+        steps: Optimiser steps at each level, or a list of them from the smallest level on.
+        min_size: Longer side of the smallest level; by default there is one level, at `size`.
         backbone: `vgg19`, `vgg16`, `compact` or `auto`.
         weights: `imagenet`, `random:SEED` or a path.
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
@@ -53,15 +55,23 @@ def stylize(
         InputError: If the pictures or settings cannot be used.
         RunError: If the run cannot go on.
     """
-    data = PictureData(size=Pixels(size), steps=steps, style_scale=style_scale, init=model.get("init", "content"))
+    data = PictureData(
+        size=Pixels(size),
+        min_size=None if min_size is None else Pixels(min_size),
+        steps=steps,
+        style_scale=style_scale,
+        init=model.get("init", "content"),
+    )
     for role, source in (("content", content), ("style", style)):
         if isinstance(source, Image.Image):
             data.pictures[role] = images.decode(source, role)
         else:
             setattr(data, role, InputPath(os.fspath(source)))
     module = StyleTransfer(backbone, WeightsSource(os.fspath(weights)), **model)
-    settings = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False, **(trainer or {})}
+    data.setup()
+    settings: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
+    settings |= {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1, **(trainer or {})}
     with quiet_libraries(), torch.random.fork_rng():
         torch.manual_seed(seed)
-        pl.Trainer(max_epochs=1, enable_model_summary=False, **settings).fit(module, datamodule=data)
+        pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)
     return images.encode(module.shown, data.alpha)

@@ -72,10 +72,15 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # a run that had taken all its steps then goes on if it has been given more since
+        # A run that had taken all steps of a level goes on if it has been given more since. If it has not, Lightning
+        # looks at the next level's steps to tell whether this one is done: so its count is raised to the longest.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        steps = trainer.datamodule.levels[trainer.current_epoch].steps  # type: ignore[attr-defined]  # ours
-        progress["is_last_batch"] = progress["current"]["ready"] >= steps
+        level = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        steps = [level.steps for level in trainer.datamodule.levels]  # type: ignore[attr-defined]  # ours
+        progress["is_last_batch"] = progress["current"]["ready"] >= steps[level]
+        if progress["is_last_batch"]:
+            progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
+            progress["current"]["completed"] = max(steps) - 1
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for number, handler in self._handlers.items():
@@ -168,14 +173,20 @@ class Progress(TQDMProgressBar):
         assert pl_module.features is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
+        steps = " + ".join(f"{x.steps} at {max(x.width, x.height)}" for x in data.levels)
         print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
+        print(f"steps: {steps} pixels")
         print(
             f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {trainer.log_dir}", flush=True
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer, *_)
-        self.train_progress_bar.set_description("optimising")
+        levels = trainer.datamodule.levels  # type: ignore[attr-defined]
+        level = levels[trainer.current_epoch]
+        self.train_progress_bar.set_description(
+            f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}" if len(levels) > 1 else "optimising"
+        )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

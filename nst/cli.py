@@ -65,7 +65,7 @@ class CLI(LightningCLI):
             PictureData,
             save_config_callback=SaveConfig,
             seed_everything_default=0,
-            trainer_defaults={"max_epochs": 1, "enable_model_summary": False, "log_every_n_steps": 10},
+            trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
             parser_kwargs={"prog": prog, "description": description, "exit_on_error": False},
             run=False,
             auto_configure_optimizers=False,
@@ -99,7 +99,9 @@ class CLI(LightningCLI):
             callbacks.append(LearningRateMonitor("step"))
         if settings.enable_progress_bar is not False:
             callbacks.append(Progress())
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        self.datamodule.setup()  # which finds out how many levels there are; each is an epoch
+        levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **levels, **kwargs)
 
     def checkpoint(self) -> Path | None:
         """Returns the checkpoint to resume from, once it has been found to fit.
@@ -124,8 +126,7 @@ def fit(args: Sequence[str]) -> int:
     """Turns a photograph and a painting into a picture."""
     cli = CLI(args, "nst fit", fit.__doc__ or "")
     # whatever can be wrong is found here, before a run folder is made
-    cli.datamodule.setup()
-    cli.model.prepare(cli.datamodule.levels[0])
+    cli.model.prepare(cli.datamodule.levels)
     path = cli.checkpoint()
     trainer = cli.trainer
     checkpoints = next(x for x in trainer.checkpoint_callbacks if isinstance(x, Checkpoints))

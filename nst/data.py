@@ -26,6 +26,9 @@ SAMPLE_STYLE = Path(__file__).parent / "assets" / "night.jpg"
 SMALLEST = 8
 """Pixels of the shorter side below which a photograph or a painting holds nothing to look at."""
 
+SMALLEST_LEVEL = 32
+"""Pixels of the shorter side below which a level on the way to the result is left out."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -85,7 +88,11 @@ class PictureData(LightningDataModule):
         content: The photograph: a file, or `sample` for the one that comes with the package.
         style: The painting: a file, or `sample` for the one that comes with the package.
         size: Longer side of the result, in pixels.
-        steps: Optimiser steps.
+        min_size: Longer side of the smallest level: the picture is made there first and grows from level to level.
+            By default there is one level, at `size`.
+        ratio: Size of a level over that of the level before.
+        steps: Optimiser steps at each level; a list gives them from the smallest level on, and its last number holds
+            for all further levels.
         style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
             A painting is never enlarged past its own pixels.
         max_pixels: Refuse larger files, which may be decompression bombs.
@@ -100,7 +107,9 @@ class PictureData(LightningDataModule):
         content: Literal["sample"] | InputPath = "sample",
         style: Literal["sample"] | InputPath = "sample",
         size: Pixels = Pixels(512),
-        steps: int = 500,
+        min_size: Pixels | None = None,
+        ratio: float = 2**0.5,
+        steps: int | list[int] = 500,
         style_scale: float = 1.0,
         max_pixels: int = MAX_PIXELS,
         init: Init | InputPath = "content",
@@ -108,12 +117,18 @@ class PictureData(LightningDataModule):
         super().__init__()
         if size < 1:
             raise InputError(f"Expected --data.size to be 1 pixel or more, but got {size}")
-        if steps < 1:
+        if min_size is not None and min_size < 1:
+            raise InputError(f"Expected --data.min_size to be 1 pixel or more, but got {min_size}")
+        if not 1 < ratio < float("inf"):
+            raise InputError(f"Expected --data.ratio to be above 1, but got {ratio}")
+        if not steps or min(steps if isinstance(steps, list) else [steps]) < 1:
             raise InputError(f"Expected --data.steps to be 1 or more, but got {steps}")
         if not 0 < style_scale < float("inf"):
             raise InputError(f"Expected --data.style_scale to be above 0, but got {style_scale}")
         self.content, self.style, self.init = content, style, init
-        self.size, self.steps, self.style_scale, self.max_pixels = size, steps, style_scale, max_pixels
+        self.size, self.min_size, self.ratio = size, min_size or size, ratio
+        self.steps = steps if isinstance(steps, list) else [steps]
+        self.style_scale, self.max_pixels = style_scale, max_pixels
         self.pictures: dict[str, Picture] = {}
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
@@ -124,15 +139,20 @@ class PictureData(LightningDataModule):
             return
         content = self._picture("content", self.content)
         style = self._picture("style", self.style)
-        height, width = fit(content.height, content.width, self.size)
-        self._check(height, width, content)
-        fitted = content.resized(height, width)
+        init = self._picture("init", self.init) if _is_file(self.init) else None
+        self._check(*fit(content.height, content.width, self.size), content)
+        levels = []
+        for index, size in enumerate(self._sizes(content)):
+            fitted = content.resized(*fit(content.height, content.width, size))
+            start = init.resized(fitted.height, fitted.width).rgb if init and index == 0 else None
+            steps = self.steps[min(index, len(self.steps) - 1)]
+            levels.append(Level(index, steps, fitted.rgb, self._fit_style(style, size), start))
         self.alpha = fitted.alpha
-        init = self._picture("init", self.init).resized(height, width).rgb if _is_file(self.init) else None
-        self.levels = [Level(0, self.steps, fitted.rgb, self._fit_style(style), init)]
+        self.levels = levels
 
     def train_dataloader(self) -> Steps:
-        return Steps(self.levels[0])
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return Steps(self.levels[min(epoch, len(self.levels) - 1)])
 
     def state_dict(self) -> dict[str, Any]:
         """The opacity of the result, as bytes, so that a checkpoint can be exported with it."""
@@ -147,6 +167,15 @@ class PictureData(LightningDataModule):
             key = "model.init" if role == "init" else f"data.{role}"
             self.pictures[role] = images.load(path, key, self.max_pixels)
         return self.pictures[role]
+
+    def _sizes(self, content: Picture) -> list[int]:
+        """Returns the levels' longer sides, ascending; a level too narrow for a network to see anything is left out."""
+        sizes: list[int] = [self.size]
+        while (smaller := round(self.size / self.ratio ** len(sizes))) >= self.min_size:
+            if min(fit(content.height, content.width, smaller)) < SMALLEST_LEVEL:
+                break
+            sizes.append(smaller)
+        return sizes[::-1]
 
     def _check(self, height: int, width: int, content: Picture) -> None:
         if min(content.height, content.width) < SMALLEST:
@@ -168,15 +197,15 @@ class PictureData(LightningDataModule):
                 f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
             )
 
-    def _fit_style(self, style: Picture) -> Tensor:
-        wanted = max(1, round(self.size * self.style_scale))
+    def _fit_style(self, style: Picture, size: int) -> Tensor:
+        wanted = max(1, round(size * self.style_scale))
         own = max(style.height, style.width)
         if min(style.height, style.width) < SMALLEST:
             raise InputError(
                 f"Expected --data.style to be at least {SMALLEST}×{SMALLEST} pixels, "
                 f"but {style.name} is {style.width}×{style.height}"
             )
-        if own < wanted:
+        if own < wanted and size == self.size:
             log.info(
                 "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
                 *(style.name, style.width, style.height, wanted),

@@ -80,7 +80,7 @@ class Features(nn.Module):
         self.channels: dict[str, int] = {}
         for name, (weight, bias) in zip(convolutions, weights.convolutions, strict=True):
             if name in self.sequence:
-                self.register_buffer(f"{name}_weight", weight, persistent=False)
+                self.register_buffer(f"{name}_weight", weight.to(memory_format=torch.channels_last), persistent=False)
                 self.register_buffer(f"{name}_bias", bias, persistent=False)
                 self.channels[name] = weight.shape[0]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -124,7 +124,8 @@ class Features(nn.Module):
             The activations of the layers asked for, by name, each (N, C, h, w).
         """
         taps: dict[str, Tensor] = {}
-        x = (picture - self.mean) / self.deviation
+        # channels last in memory: the layout that convolutions are fastest in, above all in bfloat16
+        x = ((picture - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
         for name in self.sequence:
             if name.startswith("conv"):
                 x = self._convolve(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))

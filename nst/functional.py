@@ -6,13 +6,14 @@ machines, and the loss and its gradient are the same.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Normalization = Literal["relative", "gatys"]
 Norm = Literal["l1", "l2"]
+Distance = Literal["frobenius", "wasserstein", "mean_std"]
 
 
 class Moments(NamedTuple):
@@ -58,9 +59,10 @@ def moments(features: Tensor) -> Moments:
     """
     with torch.autocast(features.device.type, enabled=False):
         wide = features if features.dtype == torch.float64 else features.float()
-        vectors = wide.transpose(0, 1).flatten(1)
-        positions = torch.tensor(vectors.shape[1], dtype=wide.dtype, device=wide.device)
-        return Moments(vectors @ vectors.T, vectors.sum(1), positions)
+        # one row for each position: no copy where the channels come last in memory, as the network leaves them
+        vectors = wide.permute(0, 2, 3, 1).flatten(0, 2)
+        positions = torch.tensor(vectors.shape[0], dtype=wide.dtype, device=wide.device)
+        return Moments(vectors.T @ vectors, vectors.sum(0), positions)
 
 
 def gram_distance(statistics: Moments, target: Moments, normalization: Normalization = "relative") -> Tensor:
@@ -83,6 +85,77 @@ def gram_distance(statistics: Moments, target: Moments, normalization: Normaliza
     if normalization == "relative":
         return difference / target.gram.square().sum()
     return difference / (4 * statistics.outer.shape[0] ** 2)
+
+
+def factor(covariance: Tensor) -> Tensor:
+    """Factors a covariance matrix T, (C, C), as A Aᵀ with A, (C, r), of its numerical rank r."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    kept = values > 1e-7 * values[-1]  # what is below is the rounding of float32 sums
+    root: Tensor = vectors[:, kept] * values[kept].sqrt()
+    return root.to(covariance)
+
+
+class _TraceOfRoot(torch.autograd.Function):
+    """tr M^½ of a symmetric positive semi-definite matrix, whose gradient is M^(-½) / 2."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        values = values.clamp(min=0)  # rounding
+        ctx.save_for_backward(values, vectors)
+        trace: Tensor = values.sqrt().sum()
+        return trace
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        values, vectors = ctx.saved_tensors
+        # Where M is singular its root has no gradient; but M = Fᵀ...F, and the gradient of F is 0 there. So any finite
+        # number serves, and the smallest one that rounding leaves meaningful is used.
+        floor = values[-1] * torch.finfo(values.dtype).eps * 4 + torch.finfo(values.dtype).tiny
+        inverse: Tensor = (vectors * values.clamp(min=floor).rsqrt()) @ vectors.T
+        return gradients[0] * 0.5 * inverse
+
+
+def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | None = None) -> Tensor:
+    """Squared 2-Wasserstein distance of the Gaussians with two sets of moments, relative to the target's variance.
+
+        (|m - m_t|² + tr S + tr T - 2 tr (Aᵀ S A)^½) / tr T     with T = A Aᵀ
+
+    Args:
+        statistics: Moments of the picture's features.
+        target: Moments of the style's features.
+        root: `factor(target.covariance)`, where it is at hand.
+
+    Returns:
+        The distance, a scalar; 0 where the moments agree.
+
+    Source:
+        Olkin and Pukelsheim, "The distance between two random vectors with given dispersion matrices" (1982); as a
+        style loss in style-transfer-pytorch. The trace is over A (C, r) of the target's own rank, so that few positions
+        make it cheap.
+    """
+    a = factor(target.covariance) if root is None else root
+    with torch.autocast(a.device.type, enabled=False):
+        covariance = statistics.covariance
+        cross: Tensor = _TraceOfRoot.apply(a.T @ covariance @ a)
+        variance = target.covariance.trace()
+        shift = (statistics.mean - target.mean).square().sum()
+        return (shift + covariance.trace() + variance - 2 * cross) / variance
+
+
+def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
+    """Squared differences of the channels' means and deviations, relative to the target's energy; a scalar.
+
+    Source:
+        Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization",
+        arXiv:1703.06868, equation 13, without its square roots and with our relative scale.
+    """
+
+    def deviation(moments: Moments) -> Tensor:
+        return (moments.outer.diagonal() / moments.positions - moments.mean.square()).clamp(min=1e-12).sqrt()
+
+    difference = (statistics.mean - target.mean).square() + (deviation(statistics) - deviation(target)).square()
+    return difference.sum() / target.gram.trace()
 
 
 def squared_error(features: Tensor, target: Tensor) -> Tensor:

@@ -10,29 +10,34 @@ from torch import Tensor, nn
 
 from nst import functional as F
 from nst.errors import InputError
-from nst.functional import Moments, Norm, Normalization
+from nst.functional import Distance, Moments, Norm, Normalization
 
 
-class GramLoss(nn.Module):
-    """Distance of a layer's Gram matrix from the style's (see `functional.gram_distance`).
+class StyleLoss(nn.Module):
+    """Distance of a layer's moments from the style's.
 
     Args:
-        normalization: `relative` or `gatys`.
+        normalization: `relative` or `gatys`, which is a scale of the Frobenius distance alone.
+        distance: `frobenius` (`functional.gram_distance`), `wasserstein` or `mean_std`.
     """
 
     outer: Tensor
     total: Tensor
     positions: Tensor
+    root: Tensor
 
-    def __init__(self, normalization: Normalization = "relative") -> None:
+    def __init__(self, normalization: Normalization = "relative", distance: Distance = "frobenius") -> None:
         super().__init__()
         self.normalization: Normalization = normalization
-        for name in Moments._fields:
+        self.distance: Distance = distance
+        for name in (*Moments._fields, "root"):
             self.register_buffer(name, torch.empty(0), persistent=False)
 
     def aim(self, target: Moments) -> None:
         """Sets the style's moments as the target."""
         self.outer, self.total, self.positions = (part.detach() for part in target)
+        if self.distance == "wasserstein":
+            self.root = F.factor(target.covariance.detach())
 
     def statistics(self, features: Tensor) -> Moments:
         """Returns what a block of features, (N, C, H, W), adds to the statistics."""
@@ -40,7 +45,12 @@ class GramLoss(nn.Module):
 
     def forward(self, statistics: Moments) -> Tensor:
         """Returns the distance of the summed statistics from the target, a scalar."""
-        return F.gram_distance(statistics, Moments(self.outer, self.total, self.positions), self.normalization)
+        target = Moments(self.outer, self.total, self.positions)
+        if self.distance == "wasserstein":
+            return F.wasserstein_distance(statistics, target, self.root)
+        if self.distance == "mean_std":
+            return F.mean_std_distance(statistics, target)
+        return F.gram_distance(statistics, target, self.normalization)
 
 
 class ContentLoss(nn.Module):
@@ -104,6 +114,7 @@ class Objective(nn.Module):
         tv_weight: Weight of the total variation.
         normalization: `relative` or `gatys`.
         tv_norm: `l1` or `l2`.
+        style_distance: `frobenius`, `wasserstein` or `mean_std`.
 
     Raises:
         InputError: If a weight is negative or not finite, or nothing has a weight.
@@ -118,6 +129,7 @@ class Objective(nn.Module):
         tv_weight: float = 0.0,
         normalization: Normalization = "relative",
         tv_norm: Norm = "l1",
+        style_distance: Distance = "frobenius",
     ) -> None:
         super().__init__()
         weights = {"content_weight": content_weight, "style_weight": style_weight, "tv_weight": tv_weight}
@@ -133,7 +145,7 @@ class Objective(nn.Module):
                 "raise --model.content_weight or --model.style_weight"
             )
         self.content = nn.ModuleDict({x: ContentLoss(normalization) for x in self._layers("content")})
-        self.style = nn.ModuleDict({x: GramLoss(normalization) for x in self._layers("style")})
+        self.style = nn.ModuleDict({x: StyleLoss(normalization, style_distance) for x in self._layers("style")})
         self.smoothness = TotalVariationLoss(tv_norm)
         if tv_weight > 0:
             self.weights["tv"] = tv_weight

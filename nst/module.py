@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,7 +17,7 @@ from nst import memory
 from nst.data import Init, Level
 from nst.errors import InputError, RunError
 from nst.features import Features, Padding, Pooling, check_layers
-from nst.functional import Norm, Normalization
+from nst.functional import Distance, Norm, Normalization
 from nst.losses import Objective
 from nst.types import InputPath, WeightsSource
 from nst.weights import Backbone
@@ -45,6 +45,8 @@ class StyleTransfer(pl.LightningModule):
         style_weight: Weight of the style term, 0 or more.
         tv_weight: Weight of the total variation, 0 or more; more of it gives a smoother picture.
         tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
+        style_distance: What is compared of a style layer: `frobenius`, the Gram matrices (Gatys); `wasserstein`, the
+            Gaussians with the layer's mean and covariance; `mean_std`, means and deviations alone (AdaIN).
         normalization: `relative` makes each loss a share of its target's energy, so that a weight means the same at
             every size, layer and network; `gatys` is the paper's scaling (arXiv:1508.06576).
         optimizer: Makes the optimiser of the picture, such as `torch.optim.Adam` or `torch.optim.LBFGS`.
@@ -73,6 +75,7 @@ class StyleTransfer(pl.LightningModule):
         style_weight: float = 10.0,
         tv_weight: float = 0.0,
         tv_norm: Norm = "l1",
+        style_distance: Distance = "frobenius",
         normalization: Normalization = "relative",
         optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=0.02),
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -84,7 +87,14 @@ class StyleTransfer(pl.LightningModule):
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
         self.objective = Objective(
-            content_layers, style_layers, content_weight, style_weight, tv_weight, normalization, tv_norm
+            content_layers,
+            style_layers,
+            content_weight,
+            style_weight,
+            tv_weight,
+            normalization=normalization,
+            tv_norm=tv_norm,
+            style_distance=style_distance,
         )
         self.source: tuple[Backbone, str] = (backbone, weights)
         self.pooling: Pooling = pooling
@@ -93,6 +103,7 @@ class StyleTransfer(pl.LightningModule):
         self.decay, self.init = average, init
         self.features: Features | None = None
         self.level: Level | None = None
+        self.levels: list[Level] = []
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
@@ -103,7 +114,7 @@ class StyleTransfer(pl.LightningModule):
     def configure_model(self) -> None:
         """Loads the network and sets the picture to its start, once."""
         if self.features is None:
-            self.prepare(self.trainer.datamodule.levels[0])  # type: ignore[attr-defined]  # of our data module
+            self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its schedule."""
@@ -120,6 +131,11 @@ class StyleTransfer(pl.LightningModule):
         """Leaves the level where it is: `aim` moves it once, not at every step."""
         return batch
 
+    def on_train_batch_start(self, batch: Level, batch_idx: int) -> None:
+        """Begins a level with its first step, also where a run was resumed in the middle of it."""
+        if batch is not self.level:
+            self.begin(batch)
+
     def training_step(self, batch: Level, batch_idx: int = 0) -> Tensor:
         """Evaluates the objective.
 
@@ -134,8 +150,6 @@ class StyleTransfer(pl.LightningModule):
         Raises:
             RunError: If the objective is not finite.
         """
-        if batch is not self.level:
-            self.aim(batch)
         terms = self.terms()
         total = self.objective.total(terms)
         self.log_dict(self.curves(total, terms))
@@ -173,11 +187,12 @@ class StyleTransfer(pl.LightningModule):
         state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
         if made is None or "picture" not in state:
             raise InputError("Expected --ckpt_path to be a checkpoint of nst, but it is another program's")
-        there, here = state["picture"].shape, self.picture.shape
-        if there != here:
+        there, levels = state["picture"].shape, self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
+        if checkpoint["epoch"] >= len(self.levels) or there != levels[0].content.shape:
             raise InputError(
-                f"Expected --ckpt_path to hold a picture of {here[3]}×{here[2]} pixels like this run's, but it holds "
-                f"{there[3]}×{there[2]}; change --data.content or --data.size to what it was made with"
+                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
+                f"run's, but it holds {there[3]}×{there[2]}; change --data.content, --data.size or --data.min_size to "
+                "what it was made with"
             )
         for key, now in (("optimizer", type(self.make_optimizer([self.picture])).__name__), ("average", self.decay)):
             if made[key] != now:
@@ -185,27 +200,47 @@ class StyleTransfer(pl.LightningModule):
                     f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
                     f"{made[key]}; change --model.{key}"
                 )
+        for name in self.state_dict():
+            getattr(self, name).data = state[name].clone()
 
     # What they are made of
 
-    def prepare(self, level: Level) -> None:
-        """Loads the network and sets the picture to its start at that level.
+    def prepare(self, levels: Sequence[Level]) -> None:
+        """Loads the network, checks that it can work at every level, and sets the picture to its start at the first.
 
         Raises:
             InputError: If the network cannot be had, or the pictures are too small or too large for it.
         """
         self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
-        self.features.check_size(level.height, level.width, "photograph")
-        self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
+        self.levels = list(levels)
+        for level in levels:
+            self.features.check_size(level.height, level.width, "photograph")
+            self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
+        level = levels[-1]
         needed, there = self.features.activation_bytes(level.height, level.width), memory.total(self.device)
         if needed > there:
             raise InputError(
                 f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
                 f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
             )
-        self.picture.data = start(self.init, level)
+        self._show(start(self.init, levels[0]))
+
+    def begin(self, level: Level) -> None:
+        """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
+        size = (level.height, level.width)
+        if self.picture.shape[2:] != size:
+            shown = self.shown
+            self._show(resample(shown, size, "bicubic").clamp(0, 1))
+            for optimizer in self.trainer.optimizers:
+                resample_state(optimizer, shown.shape, size)
+        self.aim(level)
+
+    def _show(self, picture: Tensor) -> None:
+        """Takes a picture for the one to go on from, with a new average."""
+        self.picture.data = picture
+        self.picture.grad = None
         if self.decay:
-            self.mean_picture = torch.zeros_like(self.picture.data)
+            self.mean_picture = torch.zeros_like(picture)
             self.averaged.zero_()
 
     @torch.no_grad()
@@ -270,6 +305,34 @@ def start(init: str, level: Level) -> Tensor:
         return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
     assert level.init is not None  # the data module reads files
     return level.init.clone()
+
+
+def resample(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks."""
+    return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
+
+
+@torch.no_grad()
+def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int]) -> None:
+    """Brings an optimiser's state to another size.
+
+    Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
+    stay positive (as style-transfer-pytorch does). L-BFGS starts anew: its pairs of steps and changes are of the
+    smaller picture's objective, and say little of the curvature of the new one.
+
+    Args:
+        optimizer: The optimiser of the picture, changed in place.
+        shape: The shape before, (1, 3, H, W).
+        size: The new height and width.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        optimizer.state.clear()
+        optimizer._numel_cache = None  # it counts the values once
+        return
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == shape:
+                state[name] = resample(value, size, "bilinear" if "sq" in name else "bicubic")
 
 
 @torch.no_grad()

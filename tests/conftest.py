@@ -55,4 +55,4 @@ TINY += ["--data.size", "48", "--trainer.accelerator", "cpu"]
 def fit(*options: str, content: Path = Path("photo.png"), style: Path = Path("painting.png"), steps: int = 3) -> int:
     """Runs `nst fit` on small pictures with a random network."""
     pictures = ["--data.content", str(content), "--data.style", str(style), "--data.steps", str(steps)]
-    return main(["fit", *TINY, *pictures, *options])
+    return main(["fit", *TINY, *pictures, *options])  # what a test gives comes last, and wins

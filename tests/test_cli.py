@@ -96,6 +96,23 @@ def test_resuming_in_the_middle_of_a_level_is_exact_to_the_bit(monkeypatch: pyte
     np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
 
 
+@pytest.mark.parametrize("options", [ADAM, LBFGS], ids=["adam", "lbfgs"])
+@pytest.mark.parametrize("at", [3, 4, 6, 7])
+def test_resuming_at_any_point_of_a_pyramid_is_exact_to_the_bit(options: list[str], at: int) -> None:
+    """There are levels of 4, 3 and 5 steps: 3 and 6 are in the middle of one, 4 and 7 at the end."""
+    levels = [*options, "--data.size", "96", "--data.min_size", "48", "--data.steps", "[4, 3, 5]"]
+    assert fit(*levels, "--output", "straight.png") == 0
+    every = ["--checkpoints.every_n_steps", "1", "--trainer.max_steps", str(at)]
+    assert fit(*levels, *every) == 0
+    checkpoint = runs()[1] / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == at
+    assert fit(*levels, "--ckpt_path", str(checkpoint), "--output", "resumed.png") == 0
+    np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
+    first, last = (torch.load(runs()[i] / "checkpoints" / "last.ckpt", weights_only=True) for i in (0, 2))
+    assert first["global_step"] == last["global_step"] == 12
+    assert all(torch.equal(value, last["state_dict"][key]) for key, value in first["state_dict"].items())
+
+
 def test_resuming_a_finished_run_changes_nothing() -> None:
     assert fit("--output", "a.png", steps=3) == 0
     assert fit("--ckpt_path", "last", "--output", "b.png", steps=3) == 0
@@ -328,6 +345,7 @@ def test_checkpoints_of_other_runs(capfd: pytest.CaptureFixture[str]) -> None:
     assert fit(steps=1) == 0
     last = ["--ckpt_path", "last"]
     fails(capfd, r"a picture of 32×27 pixels like this run's, but it holds 48×40; change", *last, "--data.size", "32")
+    fails(capfd, r"a picture of 34×28 pixels .* holds 48×40", *last, "--data.min_size", "34", "--data.steps", "5")
     fails(capfd, r"with optimizer LBFGS .*made with Adam; change --model.optimizer", *last, *LBFGS[:2])
     fails(capfd, r"with average 0.5 .*made with 0.0; change --model.average", *last, "--model.average", "0.5")
     torch.save({"state_dict": {}}, "alien.ckpt")

@@ -50,6 +50,27 @@ def test_a_painting_is_never_enlarged_in_silence(pair: tuple[Path, Path], caplog
     assert "painting.png is 44×52 and is not enlarged to 96 pixels" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "sizes", "steps"),
+    [
+        ({"size": 512, "min_size": 128, "steps": [300, 100]}, [128, 181, 256, 362, 512], [300, 100, 100, 100, 100]),
+        ({"size": 256, "min_size": 128, "steps": 7}, [128, 181, 256], [7, 7, 7]),
+        ({"size": 256, "min_size": 64, "ratio": 2.0, "steps": [1, 2, 3, 4]}, [64, 128, 256], [1, 2, 3]),
+        ({"size": 256, "min_size": 256, "steps": 5}, [256], [5]),
+        ({"size": 100, "min_size": 128, "steps": [5, 6]}, [100], [5]),
+        ({"size": 64, "min_size": 16, "ratio": 2.0}, [64], [500]),  # at 32 its shorter side is below 32
+    ],
+)
+def test_levels_grow_to_the_size(
+    pair: tuple[Path, Path], settings: dict[str, Any], sizes: list[int], steps: list[int]
+) -> None:
+    levels = made(*pair, **settings).levels
+    assert [max(level.width, level.height) for level in levels] == sizes
+    assert [level.steps for level in levels] == steps
+    assert [level.index for level in levels] == list(range(len(sizes)))
+    assert all(abs(level.height / level.width - 40 / 48) < 0.02 for level in levels)
+
+
 def test_alpha_is_kept_at_the_results_size(pair: tuple[Path, Path], tmp_path: Path) -> None:
     image = Image.open(pair[0]).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -94,6 +115,10 @@ def test_steps_resume_where_they_were(pair: tuple[Path, Path]) -> None:
         ({"size": -1}, "--data.size to be 1 pixel or more, but got -1"),
         ({"size": 10**9}, "need more than .* EiB and this machine has .* GiB; lower --data.size"),
         ({"steps": 0}, "--data.steps to be 1 or more, but got 0"),
+        ({"steps": [5, 0]}, r"--data.steps to be 1 or more, but got \[5, 0\]"),
+        ({"steps": []}, r"--data.steps to be 1 or more, but got \[\]"),
+        ({"min_size": 0}, "--data.min_size to be 1 pixel or more, but got 0"),
+        ({"ratio": 1.0}, "--data.ratio to be above 1, but got 1.0"),
         ({"style_scale": 0.0}, "--data.style_scale to be above 0, but got 0"),
         ({"style_scale": float("nan")}, "--data.style_scale to be above 0, but got nan"),
     ],

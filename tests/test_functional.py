@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from nst import functional as F
@@ -97,3 +100,85 @@ def test_gradients_agree_with_finite_differences(normalization: F.Normalization)
     )
     assert torch.autograd.gradcheck(lambda y: F.total_variation(y, "l2"), x)
     assert torch.autograd.gradcheck(lambda y: F.total_variation(y, "l1"), x)
+
+
+def gaussian(seed: int, channels: int, positions: int) -> F.Moments:
+    return F.moments(features(seed, 1, channels, 1, positions))
+
+
+@pytest.mark.parametrize("positions", [200, 6])  # 6 positions leave a covariance of 8 channels singular
+def test_wasserstein_against_scipys_matrix_root(positions: int) -> None:
+    x, a = gaussian(1, 8, positions), gaussian(2, 8, 150)
+    s, t = x.covariance.numpy(), a.covariance.numpy()
+    root = scipy.linalg.sqrtm(t)
+    cross = np.sqrt(np.linalg.eigvalsh(root @ s @ root).clip(0)).sum()
+    if positions > 8:
+        assert cross == pytest.approx(np.trace(scipy.linalg.sqrtm(root @ s @ root)).real, rel=1e-9)
+    shift = ((x.mean - a.mean) ** 2).sum().item()
+    expected = (shift + np.trace(s) + np.trace(t) - 2 * cross) / np.trace(t)
+    assert F.wasserstein_distance(x, a).item() == pytest.approx(expected, rel=1e-6)
+    assert F.wasserstein_distance(x, a, F.factor(a.covariance)).item() == F.wasserstein_distance(x, a).item()
+
+
+def test_wasserstein_of_commuting_covariances_in_closed_form() -> None:
+    s, t = torch.tensor([4.0, 1.0, 0.25], dtype=torch.float64), torch.tensor([1.0, 9.0, 0.0], dtype=torch.float64)
+    shift = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
+    one = torch.tensor(1.0, dtype=torch.float64)
+    x = F.Moments(torch.diag(s) + torch.outer(shift, shift), shift, one)
+    a = F.Moments(torch.diag(t), torch.zeros(3, dtype=torch.float64), one)
+    expected = (5.0 + ((s.sqrt() - t.sqrt()) ** 2).sum()) / t.sum()
+    assert F.wasserstein_distance(x, a).item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_equal_moments_are_at_no_distance() -> None:
+    for positions in (200, 3):
+        x = gaussian(1, 8, positions)
+        assert F.wasserstein_distance(x, x).item() == pytest.approx(0, abs=1e-6)
+        assert F.mean_std_distance(x, x).item() == 0
+        single = F.Moments(*(part.float() for part in x))
+        assert F.wasserstein_distance(single, single).item() == pytest.approx(0, abs=2e-3)  # float32 roots
+
+
+def test_factor_has_the_targets_rank() -> None:
+    covariance = gaussian(3, 8, 4).covariance
+    root = F.factor(covariance)
+    assert root.shape == (8, 3)
+    torch.testing.assert_close(root @ root.T, covariance)
+
+
+def test_mean_std_against_numpy() -> None:
+    x, a = features(1, 1, 4, 5, 6), features(2, 1, 4, 3, 7)
+    m, s, mt, st = (f(y.numpy(), axis=(0, 2, 3)) for y in (x, a) for f in (np.mean, np.std))
+    expected = (((m - mt) ** 2) + ((s - st) ** 2)).sum() / (mt**2 + st**2).sum()
+    assert F.mean_std_distance(F.moments(x), F.moments(a)).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("distance", [F.wasserstein_distance, F.mean_std_distance])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (1, 5, 1, 4)])  # the second is singular: 4 positions, 5 channels
+def test_gradients_of_other_distances(distance: Any, shape: tuple[int, ...]) -> None:
+    x = features(4, *shape).requires_grad_()
+    target = F.moments(features(5, 1, shape[1], 6, 6))
+    # a root of rounding is 1e-8, so the differences are taken over a wider step
+    assert torch.autograd.gradcheck(lambda y: distance(F.moments(y), target), x, eps=1e-4, atol=1e-3)
+
+
+def test_wasserstein_gradient_is_the_formula() -> None:
+    """For the covariance it is (I - R (R S R)^(-1/2) R) / tr T with R = T^(1/2)."""
+    a, x = gaussian(2, 5, 90), gaussian(1, 5, 80)
+    outer = x.outer.clone().requires_grad_()
+    zero = torch.zeros_like(x.total)
+    (gradient,) = torch.autograd.grad(F.wasserstein_distance(F.Moments(outer, zero, x.positions), a), outer)
+    s, r = (x.outer / x.positions).numpy(), scipy.linalg.sqrtm(a.covariance.numpy())
+    inner = np.linalg.inv(scipy.linalg.sqrtm(r @ s @ r))
+    expected = (np.eye(5) - r @ inner @ r) / np.trace(a.covariance.numpy()) / x.positions.item()
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_dead_channels_leave_wasserstein_finite() -> None:
+    x = features(1, 1, 6, 5, 5).float()
+    x[:, 2:4] = 0
+    x.requires_grad_()
+    target = F.moments(features(2, 1, 6, 7, 7).float())
+    F.wasserstein_distance(F.moments(x), target).backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()

@@ -10,7 +10,7 @@ import torch
 
 from nst import functional as F
 from nst.errors import InputError
-from nst.losses import ContentLoss, GramLoss, Objective, TotalVariationLoss
+from nst.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
 
 
 def random(seed: int, channels: int = 3, size: int = 6) -> torch.Tensor:
@@ -19,12 +19,12 @@ def random(seed: int, channels: int = 3, size: int = 6) -> torch.Tensor:
 
 def test_defaults_are_those_of_the_functions() -> None:
     default = inspect.signature(F.gram_distance).parameters["normalization"].default
-    assert GramLoss().normalization == ContentLoss().normalization == default
+    assert StyleLoss().normalization == ContentLoss().normalization == default
     assert TotalVariationLoss().norm == inspect.signature(F.total_variation).parameters["norm"].default
 
 
 def test_a_loss_is_the_function_of_its_target() -> None:
-    gram, content = GramLoss(), ContentLoss()
+    gram, content = StyleLoss(), ContentLoss()
     gram.aim(F.moments(random(1)))
     content.aim(random(1))
     x = random(2)

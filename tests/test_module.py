@@ -15,7 +15,7 @@ from nst import functional as F
 from nst.data import Level, PictureData
 from nst.errors import InputError, RunError
 from nst.features import Features
-from nst.module import StyleTransfer, project, shown_picture, start
+from nst.module import StyleTransfer, project, resample, resample_state, shown_picture, start
 from nst.types import InputPath, Pixels, WeightsSource
 from nst.weights import load
 from tests.conftest import draw
@@ -26,13 +26,15 @@ def module(**settings: Any) -> StyleTransfer:
 
 
 def pictures(pair: tuple[Path, Path], steps: int, **settings: Any) -> PictureData:
-    return PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(48), steps, **settings)
+    return PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(48), steps=steps, **settings)
 
 
 def run(model: StyleTransfer, data: PictureData, **settings: Any) -> StyleTransfer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     torch.manual_seed(0)
-    pl.Trainer(max_epochs=1, enable_model_summary=False, **{**quiet, **settings}).fit(model, datamodule=data)
+    data.setup()
+    levels = {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1}
+    pl.Trainer(enable_model_summary=False, **{**quiet, **levels, **settings}).fit(model, datamodule=data)
     return model
 
 
@@ -54,8 +56,8 @@ def plain_loop(level: Level, steps: int) -> Tensor:
     network = Features(load("vgg16", "random:0"), [*style_layers, "relu4_2"])
 
     def gram(x: Tensor) -> Tensor:
-        flat = x.flatten(2)[0]
-        return flat @ flat.T / flat.shape[1]
+        flat = x[0].permute(1, 2, 0).flatten(0, 1)
+        return flat.T @ flat / flat.shape[0]
 
     with torch.no_grad():
         content = network(level.content)["relu4_2"]
@@ -85,18 +87,20 @@ def test_trainer_and_plain_loop_make_the_same_picture(pair: tuple[Path, Path]) -
 def test_losses_fall(pair: tuple[Path, Path]) -> None:
     for optimizer in (lambda p: torch.optim.Adam(p, lr=0.02), lbfgs(), lbfgs(line_search_fn="strong_wolfe")):
         made = run(module(optimizer=optimizer), pictures(pair, 15))
-        after = float(made.objective.total(made.terms()))
-        made.prepare(made.level)  # type: ignore[arg-type]  # back to the start
-        assert after < 0.7 * float(made.objective.total(made.terms()))
+        with torch.no_grad():
+            after = made.objective.total(made.terms())
+            made.prepare(made.levels)  # back to the start
+            assert after < 0.7 * made.objective.total(made.terms())
 
 
 def test_the_gradient_of_a_value_does_not_shrink_with_the_picture(pair: tuple[Path, Path]) -> None:
     sizes = []
     for size in (32, 128):
-        data = PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(size), 1)
+        data = PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(size), steps=1)
         data.setup()
         model = module()
-        model.prepare(data.levels[0])
+        model.prepare(data.levels)
+        model.aim(data.levels[0])
         model.log_dict = lambda *_: None  # type: ignore[method-assign]  # there is no trainer
         loss = model.training_step(data.levels[0])
         (gradient,) = torch.autograd.grad(loss, model.picture)
@@ -183,6 +187,62 @@ def test_projection_keeps_lbfgs_curvature_true() -> None:
     torch.testing.assert_close(x.detach(), target.clamp(0, 1), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(30, 36), (10, 12)])
+def test_adams_state_grows_with_the_picture(size: tuple[int, int]) -> None:
+    x = torch.nn.Parameter(torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(0)))
+    optimizer = torch.optim.Adam([x])
+    ramp = torch.linspace(0, 1, 24).expand_as(x)
+    for _ in range(3):
+        x.grad = ramp.clone()
+        optimizer.step()
+    before = {name: value.clone() for name, value in optimizer.state[x].items()}
+    resample_state(optimizer, x.shape, size)
+    after = optimizer.state[x]
+    assert after["step"] == before["step"]
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert after[name].shape == (1, 3, *size)
+        torch.testing.assert_close(after[name].mean(), before[name].mean(), rtol=0.02, atol=0)
+        assert after[name].diff(dim=3).min() > -1e-6  # still a ramp
+    assert after["exp_avg_sq"].min() >= 0
+
+
+def test_lbfgs_starts_anew_at_another_size() -> None:
+    x = torch.nn.Parameter(torch.rand(1, 3, 8, 8))
+    optimizer = torch.optim.LBFGS([x], max_iter=1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (x - 0.5).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    shape = x.shape
+    x.data = resample(x.data, (12, 12), "bicubic")
+    resample_state(optimizer, shape, (12, 12))
+    for _ in range(2):
+        optimizer.step(closure)
+    assert optimizer.state[x]["d"].numel() == 3 * 12 * 12
+
+
+def test_a_pyramid_ends_at_its_size_and_lowers_the_objective(pair: tuple[Path, Path]) -> None:
+    straight = run(module(average=0.8), pictures(pair, 20))
+    data = PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(96), min_size=Pixels(48), steps=[30, 10, 10])
+    made = run(module(average=0.8), data)
+    assert made.shown.shape == (1, 3, 80, 96)
+    assert made.averaged == 10  # the average begins anew at each level
+    assert straight.shown.shape == (1, 3, 40, 48)
+
+
+@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+def test_each_style_distance_is_lowered(pair: tuple[Path, Path], distance: Any) -> None:
+    made = run(module(style_distance=distance), pictures(pair, 15))
+    with torch.no_grad():
+        after = made.objective.total(made.terms(), "style/")
+        made.prepare(made.levels)  # back to the start
+        assert after < 0.6 * made.objective.total(made.terms(), "style/")
+
+
 def test_pixels_stay_in_range(pair: tuple[Path, Path]) -> None:
     made = run(module(optimizer=lambda p: torch.optim.SGD(p, lr=10.0)), pictures(pair, 2))
     assert made.picture.min() == 0
@@ -252,4 +312,4 @@ def test_pictures_too_large_for_the_network_are_refused(
 
 def test_pictures_too_small_for_the_network_are_refused(pair: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"photograph to be at least 16×16 pixels for layer relu5_1, but it is 12×10"):
-        run(module(), PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(12), 1))
+        run(module(), PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(12), steps=1))

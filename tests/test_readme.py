@@ -1,0 +1,80 @@
+"""The README's own words, run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from nst.cli import main
+from nst.weights import load
+from tests.conftest import draw
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+SMALL = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.size", "48", "--data.steps", "1"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def _clone(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    draw(tmp_path / "photo.jpg", seed=1)
+    draw(tmp_path / "painting.jpg", seed=2)
+
+
+def test_its_commands_run() -> None:
+    commands = [part for line in "".join(blocks("sh")).splitlines() for part in line.split(" && ")]
+    fits = [shlex.split(command)[1:] for command in commands if command.startswith("nst ")]
+    assert len(fits) == 2
+    for command in fits:
+        assert main([*command, *SMALL, "--trainer.enable_progress_bar", "false"]) == 0
+        assert max(Image.open("picture.png").size) == 48
+        Path("picture.png").unlink()
+    others = [command for command in commands if not command.startswith("nst ")]
+    assert others == ["python3 -m pip install .", "python3 -m pip install '.[test]'", "python3 -m pytest"]
+
+
+def test_ci_installs_by_its_test_command() -> None:
+    assert "pip install -q --disable-pip-version-check '.[test]'" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_its_python_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolutions = load("vgg16", "random:0").convolutions
+    positions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    state = {}
+    for position, (weight, bias) in zip(positions, convolutions, strict=True):
+        state[f"features.{position}.weight"], state[f"features.{position}.bias"] = weight, bias
+    torch.save(state, "vgg16.pth")
+    (code,) = blocks("python")
+    exec(code.replace("size=256, steps=100", "size=48, steps=1"), {})
+    assert max(Image.open("picture.png").size) == 48
+
+
+def test_its_flags_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    for flag in set(re.findall(r"--(?:data|model|trainer)\.\w+", TEXT)):
+        assert flag in text, flag
+
+
+def test_every_config_is_in_its_table() -> None:
+    for config in (ROOT / "configs").glob("*.yaml"):
+        assert f"(configs/{config.name})" in TEXT, config.name
+
+
+def test_its_files_exist_and_its_picture_is_small() -> None:
+    for target in re.findall(r"\]\(((?!http)[^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
+    assert (ROOT / picture).stat().st_size < 400_000
+    assert max(Image.open(ROOT / picture).size) == 512
