@@ -13,9 +13,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nst import images
+from nst.data import Level
 from nst.errors import InputError, RunError
 from nst.module import StyleTransfer
 
@@ -166,9 +168,9 @@ class Progress(TQDMProgressBar):
         super().__init__()
         self._pause = 0.2 if sys.stdout.isatty() else 10.0
         self._shown = 0.0
+        self._level: Level | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         assert isinstance(pl_module, StyleTransfer)
         assert pl_module.features is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -181,12 +183,18 @@ class Progress(TQDMProgressBar):
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        super().on_train_epoch_start(trainer, *_)
-        levels = trainer.datamodule.levels  # type: ignore[attr-defined]
-        level = levels[trainer.current_epoch]
-        self.train_progress_bar.set_description(
-            f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}" if len(levels) > 1 else "optimising"
-        )
+        """A bar is opened with the first step instead, as a resumed run may begin in the middle of a level."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch is not self._level:
+            self._level, levels = batch, trainer.datamodule.levels  # type: ignore[attr-defined]
+            level = f"level {batch.index + 1}/{len(levels)}, {batch.width}×{batch.height}"
+            settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            self.train_progress_bar = Tqdm(
+                desc=level, total=batch.steps, initial=batch_idx, dynamic_ncols=True, leave=True, **settings
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -198,6 +206,9 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.train_progress_bar.close()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Its bar was closed with the level."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         logged = trainer.callback_metrics

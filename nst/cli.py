@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import sys
+import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -91,17 +92,37 @@ class CLI(LightningCLI):
                 f"Expected --trainer.accelerator to be one that this machine has, but got {settings.accelerator} "
                 "and there is no CUDA device; use --trainer.accelerator cpu"
             )
-        callbacks: list[pl.Callback] = [*(settings.callbacks or []), Result(self.config.output)]
-        logger = settings.logger
+        given = settings.callbacks or []
+        callbacks: list[pl.Callback] = [*(given if isinstance(given, list) else [given]), Result(self.config.output)]
+        logger, own = settings.logger, TensorBoardLogger(self.root, LOGS, default_hp_metric=False)
         if logger is None or logger is True:
-            logger = TensorBoardLogger(settings.default_root_dir or ".", LOGS, default_hp_metric=False)
-        if logger:
+            logger = own
+        if logger is False:
+            kwargs["default_root_dir"] = own.log_dir  # a run has a folder of its own, with or without curves
+        else:
             callbacks.append(LearningRateMonitor("step"))
         if settings.enable_progress_bar is not False:
             callbacks.append(Progress())
         self.datamodule.setup()  # which finds out how many levels there are; each is an epoch
         levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}
         return super().instantiate_trainer(callbacks=callbacks, logger=logger, **levels, **kwargs)
+
+    @property
+    def root(self) -> Path:
+        """The folder below which runs are kept."""
+        return Path(self.config.trainer.default_root_dir or ".")
+
+    def check_root(self) -> None:
+        """Raises an InputError unless runs can be kept."""
+        try:
+            (self.root / LOGS).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / LOGS):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"Expected --trainer.default_root_dir to be a folder that can be written, but {self.root} cannot "
+                f"({error.strerror})"
+            ) from None
 
     def checkpoint(self) -> Path | None:
         """Returns the checkpoint to resume from, once it has been found to fit.
@@ -113,7 +134,7 @@ class CLI(LightningCLI):
             return None
         path = Path(self.config.ckpt_path)
         if str(path) == "last":
-            root = Path(self.config.trainer.default_root_dir or ".") / LOGS
+            root = self.root / LOGS
             found = sorted(root.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
             if not found:
                 raise InputError(f"Expected --ckpt_path last to find a checkpoint, but there is none below {root}")
@@ -128,6 +149,7 @@ def fit(args: Sequence[str]) -> int:
     # whatever can be wrong is found here, before a run folder is made
     cli.model.prepare(cli.datamodule.levels)
     path = cli.checkpoint()
+    cli.check_root()
     trainer = cli.trainer
     checkpoints = next(x for x in trainer.checkpoint_callbacks if isinstance(x, Checkpoints))
     result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]
@@ -226,6 +248,8 @@ def explain(message: str, keys: Iterable[str]) -> str:
         return f"Expected a known key in the config, but got {key}{nearest(key, keys)}"
     if match := re.search(r"Option '(\S+)' is not accepted", text):
         return f"Expected a known key in the config, but got {match[1]}{nearest(match[1], keys)}"
+    if match := re.search(r"arguments are required: (.*)", text):
+        return f"Expected --{match[1].replace(', ', ' and --')}, but it was not given"
     text = re.sub(r"<class '([\w.]+)'>", lambda found: found[1].rpartition(".")[2], text)
     text = re.sub(r"typing\.Literal\[(.*?)\]", lambda found: f"one of {found[1]}", text)
     if match := re.search(r'Parser key "([\w.]+)"[^:]*: (.*)', text):

@@ -136,12 +136,12 @@ class StyleTransfer(pl.LightningModule):
         if batch is not self.level:
             self.begin(batch)
 
-    def training_step(self, batch: Level, batch_idx: int = 0) -> Tensor:
+    def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
 
         Args:
             batch: The level to work at.
-            batch_idx: Unused.
+            batch_idx: Position of the step in the level, from 0.
 
         Returns:
             The objective times the number of the picture's values, a scalar: so the gradient of a value does not shrink
@@ -152,7 +152,8 @@ class StyleTransfer(pl.LightningModule):
         """
         terms = self.terms()
         total = self.objective.total(terms)
-        self.log_dict(self.curves(total, terms))
+        if self.logs_now(batch, batch_idx):
+            self.log_dict(self.curves(total, terms))
         return check_finite(total, terms) * self.picture.numel()
 
     def optimizer_step(
@@ -255,6 +256,14 @@ class StyleTransfer(pl.LightningModule):
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
         assert self.features is not None
         return self.objective(self.features(self.picture), self.picture)  # type: ignore[no-any-return]
+
+    def logs_now(self, level: Level, position: int) -> bool:
+        """Whether this step's losses are kept: the logger's own steps, and the first and last of a level for the screen.
+
+        Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
+        """
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
+        return (self.global_step + 1) % every == 0 or position in (0, level.steps - 1)
 
     def curves(self, total: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns what is logged: the total, the weighted content and style, and every unweighted term."""

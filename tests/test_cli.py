@@ -86,13 +86,16 @@ def test_resuming_is_exact_to_the_bit(options: list[str]) -> None:
     assert resumed["global_step"] == 8 * (2 if options is LBFGS else 1) or resumed["global_step"] == 8
 
 
-def test_resuming_in_the_middle_of_a_level_is_exact_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_in_the_middle_of_a_level_is_exact_to_the_bit(capfd: pytest.CaptureFixture[str]) -> None:
     assert fit(*ADAM, "--output", "straight.png", steps=8) == 0
+    capfd.readouterr()
     # the second checkpoint, of step 4 out of 8, is kept aside
     assert fit(*ADAM, "--checkpoints.every_n_steps", "4", "--trainer.max_steps", "4", steps=8) == 0
     checkpoint = runs()[1] / "checkpoints" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 4
-    assert fit(*ADAM, "--ckpt_path", str(checkpoint), "--output", "resumed.png", steps=8) == 0
+    bar = ["--trainer.enable_progress_bar", "true"]
+    assert fit(*ADAM, *bar, "--ckpt_path", str(checkpoint), "--output", "resumed.png", steps=8) == 0
+    assert "8/8" in capfd.readouterr().out
     np.testing.assert_array_equal(values("resumed.png"), values("straight.png"))
 
 
@@ -115,7 +118,7 @@ def test_resuming_at_any_point_of_a_pyramid_is_exact_to_the_bit(options: list[st
 
 def test_resuming_a_finished_run_changes_nothing() -> None:
     assert fit("--output", "a.png", steps=3) == 0
-    assert fit("--ckpt_path", "last", "--output", "b.png", steps=3) == 0
+    assert fit("--ckpt_path", "last", "--output", "b.png", "--trainer.enable_progress_bar", "true", steps=3) == 0
     np.testing.assert_array_equal(values("a.png"), values("b.png"))
     assert fit("--ckpt_path", str(runs()[0] / "checkpoints" / "last.ckpt"), "--output", "c.png", steps=2) == 0
     np.testing.assert_array_equal(values("a.png"), values("c.png"))
@@ -227,6 +230,22 @@ def test_tensorboard_has_every_curve_picture_and_setting() -> None:
     )
 
 
+def test_without_a_logger_a_run_still_has_its_folder(tmp_path: Path) -> None:
+    before = {path.name for path in tmp_path.iterdir()}
+    for _ in range(2):
+        assert fit("--trainer.logger", "false", "--output", "a.png") == 0
+    assert {path.name for path in tmp_path.iterdir()} - before == {"a.png", "lightning_logs"}
+    assert [sorted(path.name for path in run.iterdir()) for run in runs()] == [
+        ["checkpoints", "config.yaml", "result.png"]
+    ] * 2
+    assert fit("--trainer.logger", "false", "--ckpt_path", "last", "--output", "b.png", steps=5) == 0
+
+
+def test_other_callbacks_may_be_added() -> None:
+    assert fit("--trainer.callbacks", "lightning.pytorch.callbacks.Timer") == 0
+    assert (runs()[0] / "result.png").exists()
+
+
 def test_paths_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
     folder = tmp_path / "settings"
     folder.mkdir()
@@ -311,6 +330,7 @@ def test_pictures_of_odd_shapes(capfd: pytest.CaptureFixture[str]) -> None:
         (["--model.weights", "none.pth"], r"none.pth does not exist"),
         (["--output", "nowhere/a.png"], r"--output to be in a folder that exists, but nowhere does not"),
         (["--output", "a.gif"], r"--output to end in one of .png.*but got a.gif"),
+        (["--trainer.default_root_dir", "/proc/x"], r"--trainer.default_root_dir to be a folder.*/proc/x cannot"),
         (["--ckpt_path", "none.ckpt"], r"--ckpt_path to be a checkpoint, but none.ckpt is not a file"),
         (["--ckpt_path", "photo.png"], r"--ckpt_path to be a checkpoint of nst, but photo.png is not"),
         (["--ckpt_path", "last"], r"--ckpt_path last to find a checkpoint, but there is none below lightning_logs"),
@@ -405,6 +425,13 @@ def test_a_loss_that_is_not_finite(capfd: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr("nst.module.check_finite", broken)
     assert fit() == 1
     assert capfd.readouterr().err == "nst: error: Expected a finite loss, but style/relu1_1 is nan\n"
+
+
+def test_export_without_its_flags(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--output", "a.png"]) == 2
+    assert capfd.readouterr().err == "nst: error: Expected --ckpt_path, but it was not given\n"
+    assert main(["export", "--ckpt_path", "photo.png", "--output", "nowhere/a.png"]) == 2
+    assert "in a folder that exists, but nowhere does not" in capfd.readouterr().err
 
 
 def test_explanations_of_other_parser_errors() -> None:
