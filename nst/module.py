@@ -258,7 +258,7 @@ class StyleTransfer(pl.LightningModule):
         return self.objective(self.features(self.picture), self.picture)  # type: ignore[no-any-return]
 
     def logs_now(self, level: Level, position: int) -> bool:
-        """Whether this step's losses are kept: the logger's own steps, and the first and last of a level for the screen.
+        """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.
 
         Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
         """

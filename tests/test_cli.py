@@ -242,7 +242,8 @@ def test_without_a_logger_a_run_still_has_its_folder(tmp_path: Path) -> None:
 
 
 def test_other_callbacks_may_be_added() -> None:
-    assert fit("--trainer.callbacks", "lightning.pytorch.callbacks.Timer") == 0
+    early = ["--trainer.callbacks", "lightning.pytorch.callbacks.EarlyStopping", "--trainer.callbacks.monitor", "total"]
+    assert fit(*early) == 0
     assert (runs()[0] / "result.png").exists()
 
 
