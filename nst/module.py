@@ -26,7 +26,8 @@ from nst.weights import load as load_weights
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
-GRAY = 0.5
+GRAY, NOISE = 0.5, 0.05
+"""Level of the starts from gray and from noise, and the noise's deviation around it."""
 
 
 class StyleTransfer(pl.LightningModule):
@@ -53,8 +54,8 @@ class StyleTransfer(pl.LightningModule):
         lr_scheduler: Makes a learning-rate schedule, stepped after each optimiser step.
         average: Decay of an exponential average of the pictures of all steps, in [0, 1), which is then what is shown
             and saved; 0 shows the picture itself.
-        init: The picture to start from: `content`, `noise` (white noise), `gray`, `style` (noise with the painting's
-            colour mean and covariance), or an image file.
+        init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
+            painting's colour mean and covariance), or an image file.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -304,7 +305,8 @@ def start(init: str, level: Level) -> Tensor:
     if init == "content":
         return level.content.clone()
     if init == "noise":
-        return torch.rand_like(level.content)
+        # Not of full contrast: a network hardly sees what alternates from pixel to pixel, so it would stay for ever.
+        return (GRAY + NOISE * torch.randn_like(level.content)).clamp(0, 1)
     if init == "gray":
         return torch.full_like(level.content, GRAY)
     if init == "style":

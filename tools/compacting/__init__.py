@@ -1,0 +1,1 @@
+"""What tools/compact.py is made of."""
