@@ -163,7 +163,8 @@ def fit(args: Sequence[str]) -> int:
     if checkpoints.stopped_by is not None or trainer.progress_bar_callback is not None:
         print(f"picture   {result.paths(trainer)[0]}")
         print(f"curves    tensorboard --logdir {shlex.quote(str(folder.parent))}")
-        print(f"resume    {shlex.join(resume)}")
+        if checkpoint.exists():
+            print(f"resume    {shlex.join(resume)}")
     return 0 if checkpoints.stopped_by is None else 128 + checkpoints.stopped_by
 
 

@@ -125,7 +125,7 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None)
     Args:
         rgb: (1, 3, H, W) in [0, 1].
         path: Ends in one of SUFFIXES.
-        alpha: Opacity, (1, 1, H, W); JPEG has none and gets a white ground.
+        alpha: Opacity, (1, 1, h, w), brought to the picture's size; JPEG has none and gets a white ground.
 
     Raises:
         InputError: If the suffix is not one of SUFFIXES.
@@ -149,7 +149,7 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None)
                 extrasamples=extra,
             )
         elif suffix in (".jpg", ".jpeg"):
-            ground = rgb if alpha is None else rgb * alpha + (1 - alpha)
+            ground = rgb if alpha is None else rgb * _fitted(alpha, rgb) + (1 - _fitted(alpha, rgb))
             encode(ground).save(file, "JPEG", quality=95, subsampling=0, icc_profile=profile)
         elif suffix == ".webp":
             encode(rgb, alpha).save(file, "WEBP", quality=95, method=4, icc_profile=profile)
@@ -304,8 +304,13 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
 
 
+def _fitted(alpha: Tensor, rgb: Tensor) -> Tensor:
+    """Returns the opacity at the picture's size, which is smaller while a run is on its way to the last level."""
+    return resize(alpha.cpu(), rgb.shape[2], rgb.shape[3]).to(rgb)
+
+
 def _quantised(rgb: Tensor, alpha: Tensor | None, dtype: type[np.uint8] | type[np.uint16]) -> NDArray[Any]:
-    values = rgb if alpha is None else torch.cat([rgb, alpha.to(rgb)], dim=1)
+    values = rgb if alpha is None else torch.cat([rgb, _fitted(alpha, rgb)], dim=1)
     top = np.iinfo(dtype).max
     scaled = (values.detach().float().cpu()[0].clamp(0, 1) * top).round()
     return np.ascontiguousarray(scaled.numpy().astype(dtype).transpose(1, 2, 0))

@@ -136,6 +136,16 @@ def test_alpha_is_carried_where_the_format_can(tmp_path: Path, suffix: str) -> N
     assert torch.equal(back.alpha, alpha)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_alpha_is_brought_to_the_size_of_a_smaller_level(tmp_path: Path, name: str) -> None:
+    alpha = torch.zeros(1, 1, 16, 16)
+    alpha[..., :8] = 1
+    images.save(torch.full((1, 3, 8, 8), 0.25), tmp_path / name, alpha)
+    back = images.load(tmp_path / name)
+    assert (back.width, back.height) == (8, 8)
+    assert name == "a.jpg" or back.alpha is not None
+
+
 def test_jpeg_gets_a_white_ground(tmp_path: Path) -> None:
     images.save(torch.zeros(1, 3, 8, 8), tmp_path / "a.jpg", torch.zeros(1, 1, 8, 8))
     assert corner(images.load(tmp_path / "a.jpg")) == [255, 255, 255]
