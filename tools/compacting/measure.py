@@ -56,7 +56,7 @@ class Transfer:
         """Moves the pixels once."""
         style, content = self.distances(self.picture)
         self.optimizer.zero_grad()
-        (content + STYLE_WEIGHT * style).backward()  # untyped in torch
+        (content + STYLE_WEIGHT * style).backward()
         self.optimizer.step()
         with torch.no_grad():
             self.picture.clamp_(0, 1)

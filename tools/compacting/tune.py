@@ -18,10 +18,18 @@ from nst.weights import Weights
 
 Log = Callable[[str], None]
 
-EMPHASIS = {**dict.fromkeys(STYLE, 1.0), CONTENT: 1.5, DEEPEST: 2.0}
-"""Weight of a layer's activations in fine-tuning; those of layers that no loss looks at have UNSEEN."""
+EMPHASIS = (
+    {**dict.fromkeys(STYLE, 1.0), CONTENT: 1.5, DEEPEST: 2.0},
+    {**dict.fromkeys(STYLE, 1.0), CONTENT: 3.0, DEEPEST: 4.0},
+)
+"""Weight of a layer's activations in fine-tuning, in the first two rounds and after them; layers that no loss looks at
+have UNSEEN."""
 UNSEEN = 0.5
-GRAM_EMPHASIS = dict(zip(STYLE, (1.0, 1.0, 1.0, 1.0, 2.0), strict=True))
+GRAM_EMPHASIS = (
+    dict(zip(STYLE, (1.0, 1.0, 1.0, 1.0, 2.0), strict=True)),
+    dict(zip(STYLE, (1.0, 1.0, 1.0, 2.0, 6.0), strict=True)),
+)
+"""Weight of a layer's Gram matrix, likewise."""
 STYLE_WEIGHT = 10.0
 DECAY = 0.4
 """Share of fine-tuning, at its end, in which the learning rate falls."""
@@ -46,7 +54,7 @@ class Recipe:
     """
 
     widths: tuple[int, ...] | None = None
-    steps: tuple[int, ...] = (2500, 1000)
+    steps: tuple[int, ...] = (2500, 1000, 1000)
     crops: int = 128
     sizes: tuple[int, ...] = (128, 192, 256)
     pixels: int = 6 * 128**2
@@ -138,6 +146,7 @@ class FineTuner:
         self.crops, self.recipe, self.steps = crops, recipe, recipe.steps[turn]
         self.random = random.Random(recipe.seed + turn)
         self.generator = torch.Generator().manual_seed(recipe.seed + turn)
+        self.emphasis, self.gram_emphasis = EMPHASIS[turn > 1], GRAM_EMPHASIS[turn > 1]
         self.rates = [recipe.relative_rate * float(mean.square().mean().sqrt()) for mean in self.average]
         if not turn:
             self.rates = [recipe.rate] * len(self.average)
@@ -235,8 +244,8 @@ class FineTuner:
 
     def _loss(self, taps: dict[str, Tensor], exact: dict[str, Tensor]) -> Tensor:
         """Returns the distance between activations and those that should have been, a scalar."""
-        terms = [EMPHASIS.get(name, UNSEEN) * relative_error(taps[name], exact[name]).mean() for name in self.keep]
-        for name, emphasis in GRAM_EMPHASIS.items():
+        terms = [self.emphasis.get(name, UNSEEN) * relative_error(taps[name], exact[name]).mean() for name in self.keep]
+        for name, emphasis in self.gram_emphasis.items():
             grams = [
                 gram_distance(moments(tap), moments(target))
                 for tap, target in zip(torch.split(taps[name], 1), torch.split(exact[name], 1), strict=True)
