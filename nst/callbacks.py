@@ -179,7 +179,7 @@ class Progress(TQDMProgressBar):
         print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
         print(f"steps: {steps} pixels")
         print(
-            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {trainer.log_dir}", flush=True
+            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {_folder(trainer)}", flush=True
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
