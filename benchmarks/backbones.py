@@ -29,11 +29,11 @@ from nst.types import InputPath, Pixels, WeightsSource
 MODES = {"32-true": False, "bf16-mixed": True}
 
 
-def stepper(backbone: str, weights: str, size: int) -> StyleTransfer:
-    """Returns a module that is ready to take steps on the sample pictures."""
-    data = PictureData(size=Pixels(size), steps=1)
+def stepper(backbone: str, weights: str, size: int, content: str = "sample", style: str = "sample") -> StyleTransfer:
+    """Returns a module that is ready to take steps on a photograph and a painting, by default the samples."""
+    data = PictureData(InputPath(content), InputPath(style), Pixels(size), steps=1)
     data.setup()
-    module = StyleTransfer(backbone, WeightsSource(weights))  # type: ignore[arg-type]
+    module = StyleTransfer(backbone, WeightsSource(weights))  # type: ignore[arg-type]  # a name that argparse took
     module.prepare(data.levels)
     module.aim(data.levels[0])
     return module
@@ -108,11 +108,7 @@ def main() -> None:
 
 def stepped(source: tuple[str, str], content: Path, style: Path, size: int, count: int) -> dict[str, float]:
     """Returns the median seconds per step on a pair in each mode."""
-    data = PictureData(InputPath(content), InputPath(style), Pixels(size), steps=1)
-    data.setup()
-    module = StyleTransfer(source[0], WeightsSource(source[1]))  # type: ignore[arg-type]
-    module.prepare(data.levels)
-    module.aim(data.levels[0])
+    module = stepper(*source, size, str(content), str(style))
     optimizer = module.make_optimizer([module.picture])
     return {m: statistics.median(step(module, optimizer, on) for _ in range(count)) for m, on in MODES.items()}
 

@@ -41,7 +41,7 @@ class Clock(pl.Callback):
 
 def made(backbone: str, data: PictureData) -> StyleTransfer:
     """Returns a module that is ready at the data's level."""
-    module = StyleTransfer(backbone, WeightsSource("random:0"))  # type: ignore[arg-type]
+    module = StyleTransfer(backbone, WeightsSource("random:0"))  # type: ignore[arg-type]  # one of the choices
     module.prepare(data.levels)
     module.aim(data.levels[0])
     return module

@@ -225,20 +225,20 @@ class StyleTransfer(pl.LightningModule):
                 f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
                 f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
             )
-        self._show(start(self.init, levels[0]))
+        self._go_on_from(start(self.init, levels[0]))
 
     def begin(self, level: Level) -> None:
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
         size = (level.height, level.width)
         if self.picture.shape[2:] != size:
             shown = self.shown
-            self._show(resample(shown, size, "bicubic").clamp(0, 1))
+            self._go_on_from(resample(shown, size, "bicubic").clamp(0, 1))
             for optimizer in self.trainer.optimizers:
                 resample_state(optimizer, shown.shape, size)
         self.aim(level)
 
-    def _show(self, picture: Tensor) -> None:
-        """Takes a picture for the one to go on from, with a new average."""
+    def _go_on_from(self, picture: Tensor) -> None:
+        """Puts a picture, (1, 3, H, W), in place of the one so far, and begins a new average."""
         self.picture.data = picture
         self.picture.grad = None
         if self.decay:
