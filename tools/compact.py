@@ -44,8 +44,8 @@ from nst.features import layer_names
 from nst.weights import Weights, from_state_dict, indices, read_state_dict
 
 WIDTHS = {
-    "vgg16": (16, 32, 48, 48, 64, 64, 96, 160, 192, 192, 256, 32, 32),
-    "vgg19": (16, 32, 48, 48, 64, 64, 64, 96, 160, 192, 192, 192, 256, 32, 32, 32),
+    "vgg16": (16, 32, 48, 64, 64, 80, 96, 192, 224, 224, 320, 32, 32),
+    "vgg19": (16, 32, 48, 64, 64, 64, 80, 96, 160, 192, 192, 192, 288, 32, 32, 32),
 }
 """Channels of each convolution, never more than the teacher has."""
 
@@ -136,11 +136,9 @@ def make(teacher: Weights, pictures: list[Tensor], recipe: Recipe, log: Log) -> 
     pruner.extend(convolutions, keep, widths[:depth])
     before = layer_errors(teacher, convolutions, keep, unseen)
     log("fitted: " + " ".join(f"{name} {error:.4f}" for name, error in before.items()))
-    for turn in range(len(recipe.steps)):
-        source = Crops(kept, recipe.seed + turn) if turn else crops
-        tuner = FineTuner(teacher, convolutions, keep, source, recipe, turn)
-        tuner.train(log)
-        convolutions = tuner.convolutions
+    tuner = FineTuner(teacher, convolutions, keep, crops, recipe)
+    tuner.train(log)
+    convolutions = tuner.convolutions
     pruner.extend(convolutions, keep, widths)
     convolutions = halved(convolutions)
     after = layer_errors(teacher, convolutions, keep, unseen)
@@ -180,12 +178,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--output", type=Path, required=True, help=".safetensors; figures go to .json beside it")
     parser.add_argument("--widths", type=int, nargs="+", help="channels of each convolution")
-    parser.add_argument("--steps", type=int, nargs="+", default=default.steps, help="of each round of fine-tuning")
+    parser.add_argument("--steps", type=int, default=default.steps, help="of fine-tuning")
     parser.add_argument("--crops", type=int, default=default.crops, help="to choose channels and fit layers on")
     parser.add_argument("--sizes", type=int, nargs="+", default=default.sizes, help="sides of the crops, in pixels")
     parser.add_argument("--pixels", type=int, default=default.pixels, help="in a batch")
-    parser.add_argument("--rate", type=float, default=default.rate, help="learning rate of the first round")
-    parser.add_argument("--relative-rate", type=float, default=default.relative_rate, help="of the others")
+    parser.add_argument("--rate", type=float, default=default.rate, help="learning rate over a tensor's size")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--judge-size", type=int, default=256, help="side of the pictures to judge on")
     parser.add_argument("--judge-steps", type=int, default=100, help="of each style transfer to judge")
@@ -203,12 +200,11 @@ def run(options: argparse.Namespace, log: Log) -> None:
     teacher = from_state_dict(read_state_dict(options.teacher), options.teacher.name)
     recipe = Recipe(
         widths=tuple(options.widths) if options.widths else None,
-        steps=tuple(options.steps),
+        steps=options.steps,
         crops=options.crops,
         sizes=tuple(options.sizes),
         pixels=options.pixels,
         rate=options.rate,
-        relative_rate=options.relative_rate,
         seed=options.seed,
     )
     pictures = load_pictures(options.pictures)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from compacting.fit import CONTENT, DEEPEST, STYLE, Convolutions, activations, network, relative_error
+from compacting.fit import CONTENT, DEEPEST, STYLE, TAPS, Convolutions, activations, network, relative_error
 from compacting.pictures import Crops
 from nst.features import Features, layer_names
 from nst.functional import Moments, content_distance, gram_distance, moments, squared_error
@@ -18,23 +18,20 @@ from nst.weights import Weights
 
 Log = Callable[[str], None]
 
-EMPHASIS = (
-    {**dict.fromkeys(STYLE, 1.0), CONTENT: 1.5, DEEPEST: 2.0},
-    {**dict.fromkeys(STYLE, 1.0), CONTENT: 3.0, DEEPEST: 4.0},
-)
-"""Weight of a layer's activations in fine-tuning, in the first two rounds and after them; layers that no loss looks at
-have UNSEEN."""
-UNSEEN = 0.5
-GRAM_EMPHASIS = (
-    dict(zip(STYLE, (1.0, 1.0, 1.0, 1.0, 2.0), strict=True)),
-    dict(zip(STYLE, (1.0, 1.0, 1.0, 2.0, 6.0), strict=True)),
-)
+EMPHASIS = {**dict.fromkeys(STYLE, 1.0), CONTENT: 3.0, DEEPEST: 4.0}
+"""Weight of a layer's activations in fine-tuning; layers that no loss looks at have UNSEEN."""
+UNSEEN = 0.4
+GRAM_EMPHASIS = dict(zip(STYLE, (1.0, 1.0, 1.0, 2.0, 6.0), strict=True))
 """Weight of a layer's Gram matrix, likewise."""
 STYLE_WEIGHT = 10.0
-DECAY = 0.4
+DECAY = 0.6
 """Share of fine-tuning, at its end, in which the learning rate falls."""
 REFRESH = 8
 """Steps of a run until its targets are taken anew from the network, which has changed since."""
+LONG = 0.25
+"""Share of the runs that go on for hundreds of steps, as those do that are given time."""
+MUON_RMS = 0.2
+"""Root mean square of Muon's steps at a learning rate of 1 (`match_rms_adamw`)."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +40,21 @@ class Recipe:
 
     Attributes:
         widths: Channels of each convolution, or None for WIDTHS.
-        steps: Fine-tuning steps of each round; a round begins with new runs and a new optimiser.
+        steps: Fine-tuning steps.
         crops: Crops for choosing and fitting, the first of `sizes` in size.
         sizes: Sides of the crops to fine-tune on, in pixels, in turn at random.
         pixels: Pixels in one batch.
-        rate: Adam's learning rate in the first round; in the end of each round it falls to 2 % along a line.
-        relative_rate: In later rounds, the learning rate of a tensor over its root mean square: weights and biases
-            differ in size by factors of a thousand.
+        rate: Learning rate of a tensor over its root mean square: weights and biases differ in size by factors of a
+            thousand. In the end it falls to 2 % along a line.
         seed: Of every random choice.
     """
 
     widths: tuple[int, ...] | None = None
-    steps: tuple[int, ...] = (2500, 1000, 1000)
+    steps: int = 6000
     crops: int = 128
     sizes: tuple[int, ...] = (128, 192, 256)
     pixels: int = 6 * 128**2
-    rate: float = 5e-4
-    relative_rate: float = 2e-3
+    rate: float = 5e-3
     seed: int = 0
 
 
@@ -120,7 +115,6 @@ class FineTuner:
         keep: For each of its layers the teacher's channels.
         crops: Where runs begin.
         recipe: The settings.
-        turn: Number of the round, from 0.
     """
 
     def __init__(
@@ -130,28 +124,31 @@ class FineTuner:
         keep: list[list[int]],
         crops: Crops,
         recipe: Recipe,
-        turn: int = 0,
     ) -> None:
         relus = [name for name in layer_names(teacher.blocks) if name.startswith("relu")][: len(keep)]
         self.keep = {name: torch.tensor(kept) for name, kept in zip(relus, keep, strict=True)}
         self.teacher = network(teacher.convolutions, teacher.blocks, relus)
-        copies = [tensor.clone(memory_format=torch.preserve_format) for pair in convolutions for tensor in pair]
-        self.parameters = [
-            nn.Parameter(copy.contiguous(memory_format=torch.channels_last) if copy.ndim == 4 else copy)
-            for copy in copies
-        ]
-        pairs = list(zip(self.parameters[::2], self.parameters[1::2], strict=True))
-        self.student = network([(weight, bias) for weight, bias in pairs], teacher.blocks, relus)
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
-        self.crops, self.recipe, self.steps = crops, recipe, recipe.steps[turn]
-        self.random = random.Random(recipe.seed + turn)
-        self.generator = torch.Generator().manual_seed(recipe.seed + turn)
-        self.emphasis, self.gram_emphasis = EMPHASIS[turn > 1], GRAM_EMPHASIS[turn > 1]
-        self.rates = [recipe.relative_rate * float(mean.square().mean().sqrt()) for mean in self.average]
-        if not turn:
-            self.rates = [recipe.rate] * len(self.average)
-        groups = [{"params": [parameter], "lr": 0.0} for parameter in self.parameters]
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+        self.weights = [nn.Parameter(weight.clone(memory_format=torch.channels_last)) for weight, _ in convolutions]
+        self.biases = [nn.Parameter(bias.clone()) for _, bias in convolutions]
+        self.weights[0].requires_grad_(False)  # the first layer is the teacher's own
+        self.biases[0].requires_grad_(False)
+        pairs: Convolutions = list(zip(self.weights, self.biases, strict=True))
+        self.student = network(pairs, teacher.blocks, relus)
+        self.runner = network(pairs, teacher.blocks, TAPS)
+        self.average = [(weight.detach().clone(), bias.detach().clone()) for weight, bias in pairs]
+        self.crops, self.recipe = crops, recipe
+        self.random = random.Random(recipe.seed)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.matrices = [nn.Parameter(_matrix(weight.detach())) for weight in self.weights[1:]]
+        self.muon = torch.optim.Muon(
+            [{"params": [matrix], "top": recipe.rate * _rms(matrix) / MUON_RMS} for matrix in self.matrices],
+            momentum=0.9,
+            weight_decay=0.0,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self.adam = torch.optim.Adam(
+            [{"params": [bias], "top": recipe.rate * _rms(bias)} for bias in self.biases[1:]], betas=(0.9, 0.98)
+        )
         self.pools = {size: [self._begin(size) for _ in range(3 * self._runs(size))] for size in recipe.sizes}
         for run in (run for pool in self.pools.values() for run in pool):
             run.life = self.random.randint(4, 100)  # so that they do not all end together
@@ -160,22 +157,24 @@ class FineTuner:
     @property
     def convolutions(self) -> Convolutions:
         """The network so far: a running mean of the weights."""
-        copies = [tensor.clone() for tensor in self.average]
-        return list(zip(copies[::2], copies[1::2], strict=True))
+        return [(weight.clone(), bias.clone()) for weight, bias in self.average]
 
     def train(self, log: Log) -> None:
         """Takes all steps."""
-        losses: list[float] = []
-        for step in range(self.steps):
-            share = max(min(1.0, (step + 1) / 50, (1 - step / self.steps) / DECAY), 0.02)
-            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * share
+        losses, steps = list[float](), self.recipe.steps
+        for step in range(steps):
+            share = max(min(1.0, (step + 1) / 50, (1 - step / steps) / DECAY), 0.02)
+            for group in (*self.muon.param_groups, *self.adam.param_groups):
+                group["lr"] = group["top"] * share
+            self._advance()
             losses.append(self._step())
             decay = min(0.998, (1 + step) / (10 + step))
-            for mean, parameter in zip(self.average, self.parameters, strict=True):
-                mean.lerp_(parameter.detach(), 1 - decay)
+            with torch.no_grad():
+                for means, now in zip(self.average, zip(self.weights, self.biases, strict=True), strict=True):
+                    for mean, tensor in zip(means, now, strict=True):
+                        mean.lerp_(tensor, 1 - decay)
             if (step + 1) % 100 == 0:
-                log(f"step {step + 1} of {self.steps}: loss {statistics.fmean(losses[-100:]):.4f}")
+                log(f"step {step + 1} of {steps}: loss {statistics.fmean(losses[-100:]):.4f}")
 
     def _batch(self, size: int) -> int:
         return max(2, round(self.recipe.pixels / size**2))
@@ -199,56 +198,82 @@ class FineTuner:
             painting=style,
             weights=weights,
             rate=self.random.choice((0.02, 0.03, 0.05)),
-            life=self.random.randint(8, 120),
+            life=self.random.randint(120, 600) if self.random.random() < LONG else self.random.randint(8, 120),
         )
 
     def _draw(self, size: int) -> list[int]:
-        """Returns the places in the pool of the runs whose turn it is; a third of a batch is left for plain crops."""
+        """Returns the places in the pool of the runs whose turn it is, with targets that are not old.
+
+        A third of a batch is left for plain crops.
+        """
         turns, count = self.turns[size], self._runs(size)
         if len(turns) < count:
             turns[:] = range(len(self.pools[size]))
             self.random.shuffle(turns)
-        return [turns.pop() for _ in range(count)]
+        places = [turns.pop() for _ in range(count)]
+        for run in (self.pools[size][place] for place in places):
+            if run.age % REFRESH == 0:
+                run.aim(self.runner)
+        return places
+
+    def _advance(self) -> None:
+        """Takes a step of pixels alone, so that the next step of weights meets newer pictures."""
+        size = self.random.choice(self.recipe.sizes)
+        places = self._draw(size)
+        batch = torch.cat([self.pools[size][place].picture for place in places]).requires_grad_()
+        self._move(size, places, batch, activations(self.runner, batch))
+
+    def _move(self, size: int, places: list[int], batch: Tensor, taps: dict[str, Tensor]) -> None:
+        """Moves the pixels of the runs at `places`, the first of a batch whose activations are given."""
+        runs = [self.pools[size][place] for place in places]
+        objectives = [run.objective({name: tap[i : i + 1] for name, tap in taps.items()}) for i, run in enumerate(runs)]
+        (moves,) = torch.autograd.grad(torch.stack(objectives).sum(), batch)
+        for place, run, move in zip(places, runs, torch.split(moves, 1), strict=False):
+            run.step(move)
+            if run.age >= run.life:
+                self.pools[size][place] = self._begin(size)
 
     def _step(self) -> float:
+        """Takes a step of weights, and one of pixels."""
         size = self.random.choice(self.recipe.sizes)
-        pool, places = self.pools[size], self._draw(size)
+        places = self._draw(size)
         plain = [
             self.crops.style(size) if self.random.random() < 0.5 else self.crops.content(size)
             for _ in range(self._batch(size) - len(places))
         ]
-        for run in (pool[place] for place in places):
-            if run.age % REFRESH == 0:
-                run.aim(self.student)
-        batch = torch.cat([pool[place].picture for place in places] + plain)
+        batch = torch.cat([self.pools[size][place].picture for place in places] + plain)
         with torch.no_grad():
             exact = {name: tap[:, self.keep[name]] for name, tap in activations(self.teacher, batch).items()}
         batch.requires_grad_()
         taps = activations(self.student, batch)
         loss = self._loss(taps, exact)
-        gradients = torch.autograd.grad(loss, self.parameters, retain_graph=True)
-        objectives = [
-            pool[place].objective({name: tap[i : i + 1] for name, tap in taps.items()})
-            for i, place in enumerate(places)
-        ]
-        (moves,) = torch.autograd.grad(torch.stack(objectives).sum(), batch)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        nn.utils.clip_grad_norm_(self.parameters, 2.0)
-        self.optimizer.step()
-        for place, move in zip(places, torch.split(moves, 1), strict=False):
-            pool[place].step(move)
-            if pool[place].age >= pool[place].life:
-                pool[place] = self._begin(size)
+        tuned = [*self.weights[1:], *self.biases[1:]]
+        for tensor, gradient in zip(tuned, torch.autograd.grad(loss, tuned, retain_graph=True), strict=True):
+            tensor.grad = gradient
+        for matrix, weight in zip(self.matrices, self.weights[1:], strict=True):
+            assert weight.grad is not None
+            matrix.grad = _matrix(weight.grad)
+        self._move(size, places, batch, taps)
+        self.muon.step()  # through the matrices, which share the weights' memory
+        self.adam.step()
         return float(loss.detach())
 
     def _loss(self, taps: dict[str, Tensor], exact: dict[str, Tensor]) -> Tensor:
         """Returns the distance between activations and those that should have been, a scalar."""
-        terms = [self.emphasis.get(name, UNSEEN) * relative_error(taps[name], exact[name]).mean() for name in self.keep]
-        for name, emphasis in self.gram_emphasis.items():
+        terms = [EMPHASIS.get(name, UNSEEN) * relative_error(taps[name], exact[name]).mean() for name in self.keep]
+        for name, emphasis in GRAM_EMPHASIS.items():
             grams = [
                 gram_distance(moments(tap), moments(target))
                 for tap, target in zip(torch.split(taps[name], 1), torch.split(exact[name], 1), strict=True)
             ]
             terms.append(emphasis * torch.stack(grams).mean())
         return torch.stack(terms).sum()
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Returns a weight, (D, C, 3, 3) with the channels last in memory, as the matrix (D, 9·C) in the same memory."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _rms(tensor: Tensor) -> float:
+    return float(tensor.detach().square().mean().sqrt())
