@@ -79,7 +79,8 @@ class Checkpoints(Checkpoint):
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         level = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         steps = [level.steps for level in trainer.datamodule.levels]  # type: ignore[attr-defined]  # ours
-        progress["is_last_batch"] = progress["current"]["ready"] >= steps[level]
+        assert isinstance(pl_module, StyleTransfer)
+        progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
         if progress["is_last_batch"]:
             progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
             progress["current"]["completed"] = max(steps) - 1
@@ -175,9 +176,10 @@ class Progress(TQDMProgressBar):
         assert pl_module.features is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
-        steps = " + ".join(f"{x.steps} at {max(x.width, x.height)}" for x in data.levels)
+        times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
+        steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))
         print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
-        print(f"steps: {steps} pixels")
+        print(f"{'steps' if level.seconds is None else 'time'}: {steps} pixels")
         print(
             f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {_folder(trainer)}", flush=True
         )
@@ -192,15 +194,17 @@ class Progress(TQDMProgressBar):
             self._level, levels = batch, trainer.datamodule.levels  # type: ignore[attr-defined]
             level = f"level {batch.index + 1}/{len(levels)}, {batch.width}×{batch.height}"
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            steps = batch.steps if batch.seconds is None else None  # nobody knows how many the clock will allow
             self.train_progress_bar = Tqdm(
-                desc=level, total=batch.steps, initial=batch_idx, dynamic_ncols=True, leave=True, **settings
+                desc=level, total=steps, initial=batch_idx, dynamic_ncols=True, leave=True, **settings
             )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now, bar = time.monotonic(), self.train_progress_bar
-        if now - self._shown >= self._pause or batch_idx + 1 == bar.total:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if now - self._shown >= self._pause or last:
             self._shown, bar.n = now, batch_idx + 1
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 

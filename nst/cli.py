@@ -24,12 +24,13 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import __version__, images
+from nst import __version__, clock, images
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.data import PictureData
 from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
+from nst.types import Seconds
 
 LOGS = "lightning_logs"
 HELP = f"""nst {__version__}: neural style transfer
@@ -81,9 +82,11 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from; `last` for the newest.")
+        parser.add_argument("--budget", type=Seconds | None, help="Time for the whole run, such as `60s` or `2min`.")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
         parser.link_arguments("model.init", "data.init")
+        parser.link_arguments("budget", "data.budget")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         settings = self.config_init.trainer
@@ -147,6 +150,7 @@ def fit(args: Sequence[str]) -> int:
     """Turns a photograph and a painting into a picture."""
     cli = CLI(args, "nst fit", fit.__doc__ or "")
     # whatever can be wrong is found here, before a run folder is made
+    cli.model.pace.spent = clock.elapsed()
     cli.model.prepare(cli.datamodule.levels)
     path = cli.checkpoint()
     cli.check_root()
@@ -198,6 +202,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for wrong input, 1 for a failure, 128 plus its number for a signal.
     """
+    if args is not None:
+        clock.restart()
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help", "--version"):
         print(__version__ if command == "--version" else HELP)
@@ -257,6 +263,8 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key, reason = match[1], match[2]
         wrong = re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", reason)
         wrong = wrong or re.fullmatch(r".*Subtypes: \[(.*)\] Errors: .* Given value: (.*)", reason)
+        if wrong and wrong[1].startswith("Seconds"):
+            return f"Expected --{key} to be a time such as 60s or 2min, but got {wrong[2]}"
         if wrong:
             return f"Expected --{key} to be {wrong[1]}, but got {wrong[2]}"
         return f"--{key}: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,18 @@ from torch.optim import Optimizer
 from nst import functional as F
 from nst import memory
 from nst.data import Init, Level
-from nst.errors import InputError, RunError
+from nst.errors import InputError
 from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
+from nst.guard import TRIES, DivergenceError, Guard
 from nst.losses import Objective
+from nst.optimizers import halve, project, resample, resample_state
+from nst.pace import Pace
 from nst.types import InputPath, WeightsSource
 from nst.weights import Backbone
 from nst.weights import load as load_weights
+
+log = logging.getLogger(__name__)
 
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
@@ -105,6 +111,7 @@ class StyleTransfer(pl.LightningModule):
         self.features: Features | None = None
         self.level: Level | None = None
         self.levels: list[Level] = []
+        self.guard, self.pace = Guard(), Pace([])
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
@@ -136,6 +143,9 @@ class StyleTransfer(pl.LightningModule):
         """Begins a level with its first step, also where a run was resumed in the middle of it."""
         if batch is not self.level:
             self.begin(batch)
+        if batch_idx == 0:
+            self.guard.begin()
+            self.pace.begin()
 
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
@@ -149,36 +159,50 @@ class StyleTransfer(pl.LightningModule):
             as pictures grow, and Adam's epsilon and L-BFGS's tolerances mean the same at every size.
 
         Raises:
-            RunError: If the objective is not finite.
+            DivergenceError: If the objective is not finite or has risen far.
         """
         terms = self.terms()
         total = self.objective.total(terms)
         if self.logs_now(batch, batch_idx):
             self.log_dict(self.curves(total, terms))
-        return check_finite(total, terms) * self.picture.numel()
+        self.guard.check(total, terms)
+        return total * self.picture.numel()
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Optimizer | LightningOptimizer, optimizer_closure: Any = None
     ) -> None:
         """Takes a step, brings the pixels back into [0, 1] and takes them into the average.
 
+        A step that does harm is made again from the last good picture, with half the step size.
+
         Raises:
-            RunError: If the objective is not finite; the picture is then the one before the step.
+            RunError: If that does not help either; the picture is then the last good one.
         """
-        before = self.picture.detach().clone()
-        try:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        except RunError:
-            self.picture.data.copy_(before)
-            raise
-        project(self.picture, optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer)
+        own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        for tries in range(1, TRIES + 1):
+            self.guard.open(self.picture, own)
+            try:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+                project(self.picture, own)
+                self.guard.close(self.picture)
+                break
+            except DivergenceError as error:
+                self.guard.go_back(self.picture, error, again=tries < TRIES)
+                halve(own, [config.scheduler for config in self.trainer.lr_scheduler_configs])
+                reason = error.reason
+        if tries > 1:
+            log.info("%s: went back a step, and the learning rate is now %g", reason, own.param_groups[0]["lr"])
         if self.decay:
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
+        assert self.level is not None  # it was begun
+        if self.pace.step(self.level, self.guard.objective):
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
-        checkpoint["nst"] = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay}
+        made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay}
+        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that a checkpoint fits this run.
@@ -204,6 +228,8 @@ class StyleTransfer(pl.LightningModule):
                 )
         for name in self.state_dict():
             getattr(self, name).data = state[name].clone()
+        self.pace.load_state_dict(made["pace"])
+        self.guard.lowest = made["lowest"]
 
     # What they are made of
 
@@ -214,7 +240,7 @@ class StyleTransfer(pl.LightningModule):
             InputError: If the network cannot be had, or the pictures are too small or too large for it.
         """
         self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
-        self.levels = list(levels)
+        self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
@@ -316,69 +342,3 @@ def start(init: str, level: Level) -> Tensor:
         return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
     assert level.init is not None  # the data module reads files
     return level.init.clone()
-
-
-def resample(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks."""
-    return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
-
-
-@torch.no_grad()
-def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int]) -> None:
-    """Brings an optimiser's state to another size.
-
-    Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
-    stay positive (as style-transfer-pytorch does). L-BFGS starts anew: its pairs of steps and changes are of the
-    smaller picture's objective, and say little of the curvature of the new one.
-
-    Args:
-        optimizer: The optimiser of the picture, changed in place.
-        shape: The shape before, (1, 3, H, W).
-        size: The new height and width.
-    """
-    if isinstance(optimizer, torch.optim.LBFGS):
-        optimizer.state.clear()
-        optimizer._numel_cache = None  # it counts the values once
-        return
-    for state in optimizer.state.values():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == shape:
-                state[name] = resample(value, size, "bilinear" if "sq" in name else "bicubic")
-
-
-@torch.no_grad()
-def project(picture: Tensor, optimizer: Optimizer) -> None:
-    """Clips the pixels to [0, 1], and lets L-BFGS know.
-
-    L-BFGS takes the next change of the gradient for the effect of the step that it made; it is the effect of that step
-    and of the clipping. So the clipping is added to the step that it remembers, and its curvature estimates stay those
-    of the objective.
-
-    Args:
-        picture: (1, 3, H, W), changed in place.
-        optimizer: The optimiser that made the step.
-    """
-    inside = picture.clamp(0, 1)
-    if isinstance(optimizer, torch.optim.LBFGS):
-        memory_ = optimizer.state[picture]
-        if memory_.get("d") is not None and memory_.get("t"):
-            memory_["d"] += (inside - picture).flatten() / memory_["t"]
-    picture.copy_(inside)
-
-
-def check_finite(total: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
-    """Returns the total if it is finite.
-
-    Raises:
-        RunError: If it is not; the message names the term.
-    """
-    if torch.isfinite(total):
-        return total
-    culprit = next((name for name, value in terms.items() if not torch.isfinite(value)), "total")
-    weight = {"content": "--model.content_weight", "style": "--model.style_weight"}.get(
-        culprit.partition("/")[0], "--model.tv_weight" if culprit == "tv" else "the weights"
-    )
-    raise RunError(
-        f"Expected a finite loss, but {culprit} is {float(terms.get(culprit, total)):g}: stopped, and the last good "
-        f"picture is kept; lower {weight} or the learning rate (--model.optimizer.lr)"
-    )
