@@ -1,6 +1,6 @@
 """Runs configs on pairs of pictures and judges the results with one fixed judge.
 
-    python -m benchmarks.quality configs/quick.yaml configs/starry.yaml 'configs/best.yaml --model.content_weight 0.1' \\
+    python -m benchmarks.quality configs/starry.yaml 'configs/best.yaml --model.content_weight 0.1' \\
         --judge vgg16.safetensors --pairs pairs --size 256 --sheet sheet.png
 
 Each run is a command of its own, as a user would start it: its seconds and its peak memory are those of the whole
