@@ -26,6 +26,15 @@ def _folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
+def _boards(trainer: pl.Trainer) -> list[Any]:
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _level_name(trainer: pl.Trainer, level: Level) -> str:
+    levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
+    return f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}"
+
+
 class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
 
@@ -145,6 +154,11 @@ class Snapshots(Callback):
         self._show(trainer, {"content": level.content, "style": level.style})
         self._mark = (trainer.global_step, time.monotonic())
 
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Level, batch_idx: int) -> None:
+        if batch_idx == 0:
+            for board in _boards(trainer):
+                board.add_text("level", _level_name(trainer, batch), trainer.global_step)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if last or trainer.global_step % self.every_n_steps == 0:
@@ -156,10 +170,9 @@ class Snapshots(Callback):
             self._mark = (trainer.global_step, now)
 
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, picture in pictures.items():
-                    logger.experiment.add_image(name, picture[0], trainer.global_step)
+        for board in _boards(trainer):
+            for name, picture in pictures.items():
+                board.add_image(name, picture[0], trainer.global_step)
 
 
 class Progress(TQDMProgressBar):
@@ -191,12 +204,16 @@ class Progress(TQDMProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch is not self._level:
-            self._level, levels = batch, trainer.datamodule.levels  # type: ignore[attr-defined]
-            level = f"level {batch.index + 1}/{len(levels)}, {batch.width}×{batch.height}"
+            self._level = batch
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
             steps = batch.steps if batch.seconds is None else None  # nobody knows how many the clock will allow
             self.train_progress_bar = Tqdm(
-                desc=level, total=steps, initial=batch_idx, dynamic_ncols=True, leave=True, **settings
+                desc=_level_name(trainer, batch),
+                total=steps,
+                initial=batch_idx,
+                dynamic_ncols=True,
+                leave=True,
+                **settings,
             )
 
     def on_train_batch_end(

@@ -225,6 +225,8 @@ def test_tensorboard_has_every_curve_picture_and_setting() -> None:
     assert len(events.Images("content")) == len(events.Images("style")) == 1
     assert (events.Images("content")[0].width, events.Images("content")[0].height) == (48, 40)
     assert "settings/text_summary" in events.Tags()["tensors"]
+    (level,) = events.Tensors("level/text_summary")
+    assert level.tensor_proto.string_val == ["level 1/1, 48×40".encode()]
     assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
 
