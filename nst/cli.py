@@ -24,7 +24,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import __version__, clock, images
+from nst import __version__, clock, images, precision
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.data import PictureData
 from nst.errors import InputError, RunError, nearest
@@ -95,6 +95,8 @@ class CLI(LightningCLI):
                 f"Expected --trainer.accelerator to be one that this machine has, but got {settings.accelerator} "
                 "and there is no CUDA device; use --trainer.accelerator cpu"
             )
+        if settings.precision is None:
+            kwargs["precision"] = precision.fastest(settings.accelerator)
         given = settings.callbacks or []
         callbacks: list[pl.Callback] = [*(given if isinstance(given, list) else [given]), Result(self.config.output)]
         logger, own = settings.logger, TensorBoardLogger(self.root, LOGS, default_hp_metric=False)
@@ -151,7 +153,8 @@ def fit(args: Sequence[str]) -> int:
     cli = CLI(args, "nst fit", fit.__doc__ or "")
     # whatever can be wrong is found here, before a run folder is made
     cli.model.pace.spent = clock.elapsed()
-    cli.model.prepare(cli.datamodule.levels)
+    with cli.trainer.precision_plugin.forward_context():
+        cli.model.prepare(cli.datamodule.levels)
     path = cli.checkpoint()
     cli.check_root()
     trainer = cli.trainer

@@ -102,17 +102,12 @@ class Features(nn.Module):
                 "from --model.content_layers and --model.style_layers"
             )
 
-    def activation_bytes(self, height: int, width: int) -> int:
-        """Estimates the memory of one evaluation with its gradient for a picture of that size, in bytes."""
-        values, channels = 9 * height * width, 3
-        for name in self.sequence:
-            if name.startswith("conv"):
-                channels = self.channels[name]
-                values += 2 * channels * height * width
-            elif name.startswith("pool"):
-                height, width = height // 2, width // 2
-                values += 3 * channels * height * width
-        return 4 * values
+    def shape(self, layer: str, height: int, width: int) -> tuple[int, int, int]:
+        """Returns (C, h, w) of a layer's activations for a picture of height × width."""
+        above = self.sequence[: self.sequence.index(layer) + 1]
+        pools = sum(name.startswith("pool") for name in above)
+        channels = next(self.channels[name] for name in reversed(above) if name in self.channels)
+        return channels, height >> pools, width >> pools
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
         """Runs the network on a picture.
@@ -125,7 +120,7 @@ class Features(nn.Module):
         """
         taps: dict[str, Tensor] = {}
         # channels last in memory: the layout that convolutions are fastest in, above all in bfloat16
-        x = ((picture - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        x = self.normalize(picture).contiguous(memory_format=torch.channels_last)
         for name in self.sequence:
             if name.startswith("conv"):
                 x = self._convolve(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))
@@ -133,17 +128,22 @@ class Features(nn.Module):
                 # in place, unless that would turn a tapped convolution into its ReLU
                 x = nnf.relu(x) if name.replace("relu", "conv") in taps else nnf.relu_(x)
             else:
-                x = self._pool(x)
+                x = self.pool(x)
             if name in self.layers:
                 taps[name] = x
         return taps
+
+    def normalize(self, picture: Tensor) -> Tensor:
+        """Shifts and scales a picture, (N, 3, H, W), to what the network was trained with."""
+        return (picture - self.mean) / self.deviation
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.padding == "zeros":
             return nnf.conv2d(x, weight, bias, padding=1)
         return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode=self.padding), weight, bias)
 
-    def _pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
+        """Pools activations, (N, C, h, w), to (N, C, h // 2, w // 2)."""
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":

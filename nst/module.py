@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst import functional as F
-from nst import memory
 from nst.data import Init, Level
 from nst.errors import InputError
 from nst.features import Features, Padding, Pooling, check_layers
@@ -23,7 +23,9 @@ from nst.guard import TRIES, DivergenceError, Guard
 from nst.losses import Objective
 from nst.optimizers import halve, project, resample, resample_state
 from nst.pace import Pace
-from nst.types import InputPath, WeightsSource
+from nst.plan import Streaming
+from nst.streaming import Eye, eye_for
+from nst.types import Bytes, InputPath, WeightsSource
 from nst.weights import Backbone
 from nst.weights import load as load_weights
 
@@ -62,6 +64,9 @@ class StyleTransfer(pl.LightningModule):
             and saved; 0 shows the picture itself.
         init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
             painting's colour mean and covariance), or an image file.
+        streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
+            gradient, takes less memory and up to half as long again: `on`, `off`, or `auto`, where memory is short.
+        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -88,6 +93,8 @@ class StyleTransfer(pl.LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         average: float = 0.0,
         init: Init | InputPath = "content",
+        streaming: Streaming = "auto",
+        memory: Bytes | None = None,
     ) -> None:
         super().__init__()
         check_layers([*content_layers, *style_layers])
@@ -109,6 +116,9 @@ class StyleTransfer(pl.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
         self.decay, self.init = average, init
         self.features: Features | None = None
+        self.eye: Eye | None = None
+        self.streaming: Streaming = streaming
+        self.memory = memory
         self.level: Level | None = None
         self.levels: list[Level] = []
         self.guard, self.pace = Guard(), Pace([])
@@ -122,7 +132,8 @@ class StyleTransfer(pl.LightningModule):
     def configure_model(self) -> None:
         """Loads the network and sets the picture to its start, once."""
         if self.features is None:
-            self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
+            with self.precision():
+                self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its schedule."""
@@ -244,13 +255,8 @@ class StyleTransfer(pl.LightningModule):
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
-        level = levels[-1]
-        needed, there = self.features.activation_bytes(level.height, level.width), memory.total(self.device)
-        if needed > there:
-            raise InputError(
-                f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
-                f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
-            )
+        optimizer = self.make_optimizer([self.picture])
+        self.eye = eye_for(self.features, self.objective, optimizer, levels[-1].content, self.streaming, self.memory)
         self._go_on_from(start(self.init, levels[0]))
 
     def begin(self, level: Level) -> None:
@@ -274,15 +280,22 @@ class StyleTransfer(pl.LightningModule):
     @torch.no_grad()
     def aim(self, level: Level) -> None:
         """Computes the targets of a level."""
-        assert self.features is not None  # prepare comes first
-        content, style = (self.features(x.to(self.device)) for x in (level.content, level.style))
+        assert self.eye is not None  # prepare comes first
+        with self.precision():
+            content = self.eye.activations(level.content.to(self.device), self.objective.content)
+            style = self.eye.moments(level.style.to(self.device), self.objective.style)  # type: ignore[arg-type]
         self.objective.aim(content, style)
         self.level = level
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the network has its precision, also outside of the steps, where Lightning sets it."""
+        trainer = self._trainer
+        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
+
     def terms(self) -> dict[str, Tensor]:
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
-        assert self.features is not None
-        return self.objective(self.features(self.picture), self.picture)  # type: ignore[no-any-return]
+        assert self.eye is not None
+        return self.objective(self.eye.statistics(self.picture, self.objective), self.picture)  # type: ignore[no-any-return]
 
     def logs_now(self, level: Level, position: int) -> bool:
         """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.

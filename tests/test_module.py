@@ -80,7 +80,8 @@ def plain_loop(level: Level, steps: int) -> Tensor:
 def test_trainer_and_plain_loop_make_the_same_picture(pair: tuple[Path, Path]) -> None:
     data = pictures(pair, 12)
     trained = run(module(), data)
-    assert (trained.shown - plain_loop(data.levels[0], 12)).abs().max() < 1e-6
+    # the sums are taken in another order, and Adam divides by small gradients
+    assert (trained.shown - plain_loop(data.levels[0], 12)).abs().max() < 1e-4
     assert (trained.shown - data.levels[0].content).abs().mean() > 0.01  # it did move
 
 
