@@ -187,7 +187,8 @@ def export(args: Sequence[str]) -> int:
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
     alpha = checkpoint.get("PictureData", {}).get("alpha")
-    picture = shown_picture(checkpoint["state_dict"], checkpoint["nst"]["average"])
+    made = checkpoint["nst"]
+    picture = shown_picture(checkpoint["state_dict"], made["average"], made["bleed"])
     images.save(picture, settings.output, None if alpha is None else alpha / 255)
     print(f"picture   {settings.output}")
     return 0

@@ -21,7 +21,7 @@ from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
 from nst.guard import TRIES, DivergenceError, Guard
 from nst.losses import Objective
-from nst.optimizers import halve, project, resample, resample_state
+from nst.optimizers import extend, halve, project, resample, resample_state, trim
 from nst.pace import Pace
 from nst.plan import Streaming
 from nst.streaming import Eye, eye_for
@@ -64,6 +64,8 @@ class StyleTransfer(pl.LightningModule):
             and saved; 0 shows the picture itself.
         init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
             painting's colour mean and covariance), or an image file.
+        bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
+            what surrounds a picture in the network leaves a thin frame on its outermost pixels.
         streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
             gradient, takes less memory and up to half as long again: `on`, `off`, or `auto`, where memory is short.
         memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free.
@@ -93,6 +95,7 @@ class StyleTransfer(pl.LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         average: float = 0.0,
         init: Init | InputPath = "content",
+        bleed: int = 0,
         streaming: Streaming = "auto",
         memory: Bytes | None = None,
     ) -> None:
@@ -100,6 +103,8 @@ class StyleTransfer(pl.LightningModule):
         check_layers([*content_layers, *style_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
+        if bleed < 0:
+            raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
         self.objective = Objective(
             content_layers,
             style_layers,
@@ -114,7 +119,7 @@ class StyleTransfer(pl.LightningModule):
         self.pooling: Pooling = pooling
         self.padding: Padding = padding
         self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
-        self.decay, self.init = average, init
+        self.decay, self.init, self.bleed = average, init, bleed
         self.features: Features | None = None
         self.eye: Eye | None = None
         self.streaming: Streaming = streaming
@@ -212,7 +217,7 @@ class StyleTransfer(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
-        made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay}
+        made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
         checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -224,19 +229,21 @@ class StyleTransfer(pl.LightningModule):
         state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
         if made is None or "picture" not in state:
             raise InputError("Expected --ckpt_path to be a checkpoint of nst, but it is another program's")
-        there, levels = state["picture"].shape, self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
-        if checkpoint["epoch"] >= len(self.levels) or there != levels[0].content.shape:
-            raise InputError(
-                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
-                f"run's, but it holds {there[3]}×{there[2]}; change --data.content, --data.size or --data.min_size to "
-                "what it was made with"
-            )
-        for key, now in (("optimizer", type(self.make_optimizer([self.picture])).__name__), ("average", self.decay)):
+        optimizer = type(self.make_optimizer([self.picture])).__name__
+        for key, now in (("optimizer", optimizer), ("average", self.decay), ("bleed", self.bleed)):
             if made[key] != now:
                 raise InputError(
                     f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
                     f"{made[key]}; change --model.{key}"
                 )
+        height, width = trim(state["picture"], self.bleed).shape[2:]
+        levels = self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
+        if checkpoint["epoch"] >= len(self.levels) or (height, width) != (levels[0].height, levels[0].width):
+            raise InputError(
+                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
+                f"run's, but it holds {width}×{height}; change --data.content, --data.size or --data.min_size to "
+                "what it was made with"
+            )
         for name in self.state_dict():
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
@@ -255,18 +262,17 @@ class StyleTransfer(pl.LightningModule):
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
-        optimizer = self.make_optimizer([self.picture])
-        self.eye = eye_for(self.features, self.objective, optimizer, levels[-1].content, self.streaming, self.memory)
-        self._go_on_from(start(self.init, levels[0]))
+        optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, self.streaming, self.memory)
+        self._go_on_from(extend(start(self.init, levels[0]), self.bleed))
 
     def begin(self, level: Level) -> None:
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
-        size = (level.height, level.width)
-        if self.picture.shape[2:] != size:
-            shown = self.shown
-            self._go_on_from(resample(shown, size, "bicubic").clamp(0, 1))
+        size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
+        if shown.shape[2:] != size:
+            self._go_on_from(extend(resample(shown, size, "bicubic").clamp(0, 1), self.bleed))
             for optimizer in self.trainer.optimizers:
-                resample_state(optimizer, shown.shape, size)
+                resample_state(optimizer, shape, size, self.bleed)
         self.aim(level)
 
     def _go_on_from(self, picture: Tensor) -> None:
@@ -282,7 +288,8 @@ class StyleTransfer(pl.LightningModule):
         """Computes the targets of a level."""
         assert self.eye is not None  # prepare comes first
         with self.precision():
-            content = self.eye.activations(level.content.to(self.device), self.objective.content)
+            photograph = extend(level.content.to(self.device), self.bleed)
+            content = self.eye.activations(photograph, self.objective.content)
             style = self.eye.moments(level.style.to(self.device), self.objective.style)  # type: ignore[arg-type]
         self.objective.aim(content, style)
         self.level = level
@@ -313,22 +320,23 @@ class StyleTransfer(pl.LightningModule):
     @property
     def shown(self) -> Tensor:
         """The picture to show and save, (1, 3, H, W) in [0, 1]: the average where there is one."""
-        return shown_picture(self.state_dict(), self.decay)
+        return shown_picture(self.state_dict(), self.decay, self.bleed)
 
 
-def shown_picture(state: Mapping[str, Tensor], decay: float) -> Tensor:
+def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> Tensor:
     """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
 
     Args:
         state: The state dict.
         decay: Decay of the average; 0 for none.
+        bleed: Width of the margin, in pixels.
     """
     if decay and state["averaged"] > 0:
         # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
         picture = state["mean_picture"] / (1 - decay ** state["averaged"].double()).to(state["mean_picture"])
     else:
         picture = state["picture"]
-    return picture.detach().clamp(0, 1)
+    return trim(picture.detach().clamp(0, 1), bleed)
 
 
 def start(init: str, level: Level) -> Tensor:

@@ -14,8 +14,18 @@ def resample(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
 
 
+def extend(image: Tensor, margin: int) -> Tensor:
+    """Adds a margin of the border's own values to (1, C, H, W)."""
+    return nn.functional.pad(image, (margin,) * 4, mode="replicate") if margin else image
+
+
+def trim(image: Tensor, margin: int) -> Tensor:
+    """Cuts a margin off (1, C, H, W)."""
+    return image[:, :, margin : image.shape[2] - margin, margin : image.shape[3] - margin]
+
+
 @torch.no_grad()
-def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int]) -> None:
+def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int], margin: int = 0) -> None:
     """Brings an optimiser's state to another size.
 
     Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
@@ -25,7 +35,8 @@ def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int
     Args:
         optimizer: The optimiser of the picture, changed in place.
         shape: The shape before, (1, 3, H, W).
-        size: The new height and width.
+        size: The new height and width, without the margin.
+        margin: Its width, before and after.
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.state.clear()
@@ -34,7 +45,8 @@ def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int
     for state in optimizer.state.values():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == shape:
-                state[name] = resample(value, size, "bilinear" if "sq" in name else "bicubic")
+                mode = "bilinear" if "sq" in name else "bicubic"
+                state[name] = extend(resample(trim(value, margin), size, mode), margin)
 
 
 @torch.no_grad()
