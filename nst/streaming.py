@@ -323,8 +323,9 @@ class Eye:
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.room)
 
     def _look(self, picture: Tensor, look: Look) -> None:
+        walk = self._walk(picture, keep=False)
         with torch.autocast(picture.device.type, enabled=False):
-            self._walk(picture, keep=False).forward(picture, look, keep=False)
+            walk.forward(picture, look, keep=False)
 
     def _walk(self, picture: Tensor, keep: bool) -> Walk:
         watch = self.watch if keep else lambda done, of: None
