@@ -3,8 +3,8 @@
     python -m benchmarks.step --size 512 --backbone vgg19
 
 The plain loop is what anybody would write: an nn.Sequential in float32, Gram matrices by matmul, autograd, Adam. Ours
-is a run through the Trainer with its callbacks, in its default precision and in float32. All take steps of one objective:
-five Gram layers and relu4_2. Reported are medians over the processes' median steps after a burn-in, the peak memory
+is a run through the Trainer with its callbacks, in its default precision and in float32. All take steps of one
+objective, five Gram layers and relu4_2. Reported are medians over the processes' median steps after a burn-in, the peak memory
 beyond that after `import torch`, and the share of the speed of a large matrix product, measured in the same processes.
 """
 
@@ -75,8 +75,8 @@ def plain(size: int, backbone: str, steps: int, device: str) -> list[float]:
         optimizer.zero_grad()
         taps = features(picture)
         loss = (taps[CONTENT] - target).square().sum() / target.square().sum()
-        for layer, wanted in styles.items():
-            loss = loss + 2 * (gram(taps[layer]) - wanted).square().sum() / wanted.square().sum()
+        for tap, wanted in styles.items():
+            loss = loss + 2 * (gram(taps[tap]) - wanted).square().sum() / wanted.square().sum()
         loss.backward()
         optimizer.step()
         loss.item()
