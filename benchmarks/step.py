@@ -4,8 +4,9 @@
 
 The plain loop is what anybody would write: an nn.Sequential in float32, Gram matrices by matmul, autograd, Adam. Ours
 is a run through the Trainer with its callbacks, in its default precision and in float32. All take steps of one
-objective, five Gram layers and relu4_2. Reported are medians over the processes' median steps after a burn-in, the peak memory
-beyond that after `import torch`, and the share of the speed of a large matrix product, measured in the same processes.
+objective, five Gram layers and relu4_2. Reported are medians over the processes' median steps after a burn-in, the peak
+memory beyond that after `import torch`, and the share of the speed of a large matrix product, measured in the same
+processes.
 """
 
 from __future__ import annotations
