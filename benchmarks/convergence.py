@@ -32,8 +32,6 @@ def optimizers() -> Iterator[tuple[str, Make]]:
     for betas in BETAS:
         for rate in RATES:
             yield f"Adam {rate} {betas}", lambda x, lr=rate, betas=betas: torch.optim.Adam(x, lr=lr, betas=betas)  # type: ignore[misc]
-    for search in (None, "strong_wolfe"):
-        yield f"L-BFGS {search}", lambda x, s=search: torch.optim.LBFGS(x, max_iter=1, max_eval=10, line_search_fn=s)  # type: ignore[misc]
 
 
 def fall(make: Make, size: int, cosine: bool) -> list[float]:
