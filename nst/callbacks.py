@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nst import images
-from nst.data import Level
+from nst.data import Level, PictureData
 from nst.errors import InputError, RunError
 from nst.module import StyleTransfer
 
@@ -121,9 +121,10 @@ class Result(Callback):
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
+        data: PictureData = trainer.datamodule  # type: ignore[attr-defined]
         for path in reversed(self.paths(trainer)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            images.save(module.shown, path, trainer.datamodule.alpha)  # type: ignore[attr-defined]  # ours
+            images.save(data.finished(module.shown), path, data.alpha)
 
 
 class Snapshots(Callback):
@@ -148,7 +149,8 @@ class Snapshots(Callback):
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if last or trainer.global_step % self.every_n_steps == 0:
             assert isinstance(pl_module, StyleTransfer)
-            self._show(trainer, {"picture": pl_module.shown})
+            finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
+            self._show(trainer, {"picture": finished})
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # it has
             (step, then), now = self._mark, time.monotonic()
             pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))

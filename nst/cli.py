@@ -26,7 +26,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from nst import __version__, images
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
-from nst.data import PictureData
+from nst.data import PictureData, finished
 from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
@@ -179,8 +179,10 @@ def export(args: Sequence[str]) -> int:
         raise InputError(explain(str(error), ["ckpt_path", "output"])) from None
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
-    alpha = checkpoint.get("PictureData", {}).get("alpha")
+    alpha, chroma = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "chroma"))
     picture = shown_picture(checkpoint["state_dict"], checkpoint["nst"]["average"])
+    if chroma is not None:
+        picture = finished(picture, chroma)
     images.save(picture, settings.output, None if alpha is None else alpha / 255)
     print(f"picture   {settings.output}")
     return 0

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as nnf
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from nst import color as colors
 from nst import images, memory
+from nst.color import Color, Matching
 from nst.errors import InputError
 from nst.images import MAX_PIXELS, Picture
 from nst.types import InputPath, Pixels
@@ -95,6 +98,10 @@ class PictureData(LightningDataModule):
             for all further levels.
         style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
             A painting is never enlarged past its own pixels.
+        color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's, of which each
+            pixel keeps its chroma, and only lightness is painted; `match`, the painting recoloured to the mean and
+            covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
+        color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
         max_pixels: Refuse larger files, which may be decompression bombs.
         init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
 
@@ -111,6 +118,8 @@ class PictureData(LightningDataModule):
         ratio: float = 2**0.5,
         steps: int | list[int] = 500,
         style_scale: float = 1.0,
+        color: Color = "style",
+        color_match: Matching = "symmetric",
         max_pixels: int = MAX_PIXELS,
         init: Init | InputPath = "content",
     ) -> None:
@@ -129,9 +138,12 @@ class PictureData(LightningDataModule):
         self.size, self.min_size, self.ratio = size, min_size or size, ratio
         self.steps = steps if isinstance(steps, list) else [steps]
         self.style_scale, self.max_pixels = style_scale, max_pixels
+        self.color: Color = color
+        self.color_match: Matching = color_match
         self.pictures: dict[str, Picture] = {}
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
+        self.chroma: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the files and makes the levels, once."""
@@ -141,12 +153,14 @@ class PictureData(LightningDataModule):
         style = self._picture("style", self.style)
         init = self._picture("init", self.init) if _is_file(self.init) else None
         self._check(*fit(content.height, content.width, self.size), content)
+        if self.color != "style":
+            content, style = self._colored(content, style)
         levels = []
         for index, size in enumerate(self._sizes(content)):
             fitted = content.resized(*fit(content.height, content.width, size))
             start = init.resized(fitted.height, fitted.width).rgb if init and index == 0 else None
             steps = self.steps[min(index, len(self.steps) - 1)]
-            levels.append(Level(index, steps, fitted.rgb, self._fit_style(style, size), start))
+            levels.append(Level(index, steps, fitted.rgb, self._fit_style(style, size).rgb, start))
         self.alpha = fitted.alpha
         self.levels = levels
 
@@ -154,12 +168,17 @@ class PictureData(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return Steps(self.levels[min(epoch, len(self.levels) - 1)])
 
+    def finished(self, picture: Tensor) -> Tensor:
+        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's chroma where its colours are asked for."""
+        return picture if self.chroma is None else finished(picture, self.chroma)
+
     def state_dict(self) -> dict[str, Any]:
-        """The opacity of the result, as bytes, so that a checkpoint can be exported with it."""
-        return {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
+        """The opacity of the result, as bytes, and the chroma, so that a checkpoint can be exported with them."""
+        state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
+        return state if self.chroma is None else {**state, "chroma": self.chroma}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: the opacity comes from the photograph."""
+        """Nothing to restore: opacity and chroma come from the photograph."""
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
@@ -167,6 +186,17 @@ class PictureData(LightningDataModule):
             key = "model.init" if role == "init" else f"data.{role}"
             self.pictures[role] = images.load(path, key, self.max_pixels)
         return self.pictures[role]
+
+    def _colored(self, content: Picture, style: Picture) -> tuple[Picture, Picture]:
+        """Returns photograph and painting at the result's size as the network is to see them, and keeps the chroma."""
+        fitted = content.resized(*fit(content.height, content.width, self.size))
+        painting = style.resized(*fit(style.height, style.width, self._style_size(style, self.size)))
+        if self.color == "content":
+            self.chroma = colors.chroma(fitted.rgb)
+        rgb, painted = colors.recolored(
+            *(self.color, fitted.rgb, painting.rgb, self.color_match, fitted.alpha, painting.alpha)
+        )
+        return replace(fitted, rgb=rgb), replace(painting, rgb=painted)
 
     def _sizes(self, content: Picture) -> list[int]:
         """Returns the levels' longer sides, ascending; a level too narrow for a network to see anything is left out."""
@@ -197,20 +227,31 @@ class PictureData(LightningDataModule):
                 f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
             )
 
-    def _fit_style(self, style: Picture, size: int) -> Tensor:
-        wanted = max(1, round(size * self.style_scale))
-        own = max(style.height, style.width)
+    def _fit_style(self, style: Picture, size: int) -> Picture:
         if min(style.height, style.width) < SMALLEST:
             raise InputError(
                 f"Expected --data.style to be at least {SMALLEST}×{SMALLEST} pixels, "
                 f"but {style.name} is {style.width}×{style.height}"
             )
-        if own < wanted and size == self.size:
+        longer, wanted = self._style_size(style, size), round(size * self.style_scale)
+        if longer < wanted and size == self.size:
             log.info(
                 "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
                 *(style.name, style.width, style.height, wanted),
             )
-        return style.resized(*fit(style.height, style.width, min(wanted, own))).rgb
+        return style.resized(*fit(style.height, style.width, longer))
+
+    def _style_size(self, style: Picture, size: int) -> int:
+        """Returns the painting's longer side at a level of that size: never more than its own."""
+        return min(max(1, round(size * self.style_scale)), max(style.height, style.width))
+
+
+def finished(picture: Tensor, chroma: Tensor) -> Tensor:
+    """Gives a picture, (1, 3, H, W), the chroma of the result, which is larger while a run is on its way to it."""
+    size = picture.shape[2:]
+    if chroma.shape[2:] != size:
+        chroma = nnf.interpolate(chroma, size, mode="bicubic", align_corners=False, antialias=True)
+    return colors.with_chroma(picture, chroma.to(picture))
 
 
 def fit(height: int, width: int, longer: int) -> tuple[int, int]:
