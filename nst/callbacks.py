@@ -16,10 +16,11 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nst import images
+from nst import images, record
 from nst.data import Level, PictureData
 from nst.errors import InputError, RunError
 from nst.module import StyleTransfer
+from nst.record import Record
 
 
 def _folder(trainer: pl.Trainer) -> Path:
@@ -101,12 +102,16 @@ class Result(Callback):
 
     Args:
         output: Where to put the picture besides the run's folder; the suffix sets the format.
+
+    Attributes:
+        record: How the picture is made; where it is known, every picture and every checkpoint keeps it.
     """
 
     def __init__(self, output: str | None = None) -> None:
         if output is not None:
             images.check_output(output)
         self.output = output
+        self.record: Record | None = None
 
     def paths(self, trainer: pl.Trainer) -> list[Path]:
         """Returns the places of the picture, the one that matters most to the user first."""
@@ -119,12 +124,25 @@ class Result(Callback):
         if trainer.global_step > 0:
             self._save(trainer, pl_module)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["record"] = self.text(trainer)
+
+    def text(self, trainer: pl.Trainer) -> str | None:
+        """Returns the record with the steps that were taken, as YAML."""
+        if self.record is None:
+            return None
+        planned = sum(level.steps for level in trainer.datamodule.levels)  # type: ignore[attr-defined]  # ours
+        taken = trainer.global_step
+        return record.dump({"steps": taken, "complete": taken >= planned, **self.record})
+
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
         data: PictureData = trainer.datamodule  # type: ignore[attr-defined]
         for path in reversed(self.paths(trainer)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            images.save(data.finished(module.shown), path, data.alpha)
+            images.save(data.finished(module.shown), path, data.alpha, self.text(trainer))
 
 
 class Snapshots(Callback):

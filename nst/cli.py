@@ -24,12 +24,15 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import __version__, images
+from nst import __version__, images, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.data import PictureData, finished
 from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
+from nst.record import Record
+
+log = logging.getLogger(__name__)
 
 LOGS = "lightning_logs"
 HELP = f"""nst {__version__}: neural style transfer
@@ -60,7 +63,8 @@ class CLI(LightningCLI):
     datamodule: PictureData
 
     def __init__(self, args: Sequence[str], prog: str, description: str) -> None:
-        self.args = list(args)
+        self.made_from: Record | None = None
+        self.args = self._unpacked(args)
         super().__init__(
             StyleTransfer,
             PictureData,
@@ -77,6 +81,24 @@ class CLI(LightningCLI):
             self.config = parser.parse_args(self.args)
         except ArgumentError as error:
             raise InputError(explain(str(error), parser.get_defaults().keys())) from None
+
+    def _unpacked(self, args: Sequence[str]) -> list[str]:
+        """Returns the arguments with the settings that a picture holds in the place of that picture's name."""
+        words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+        for i, word in enumerate(words[1:], 1):
+            if words[i - 1] == "--config" and word.lower().endswith(images.SUFFIXES):
+                self.made_from = record.read(word)
+                words[i] = yaml.safe_dump(self.made_from["config"])
+        return words
+
+    def record(self) -> Record:
+        """Describes the run, once its network has been loaded."""
+        files, numbers = dict(self.datamodule.files), weights.file(*self.model.source)
+        if numbers is not None:
+            files["model.weights"] = numbers
+        assert self.model.features is not None
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        return record.make(settings, files, self.model.features.name)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
@@ -153,6 +175,9 @@ def fit(args: Sequence[str]) -> int:
     trainer = cli.trainer
     checkpoints = next(x for x in trainer.checkpoint_callbacks if isinstance(x, Checkpoints))
     result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]
+    result.record = cli.record()
+    for line in record.differences(cli.made_from, result.record) if cli.made_from else ():
+        log.info(line)
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path)
     except SystemExit:  # Lightning's end of a second Ctrl-C
@@ -183,7 +208,7 @@ def export(args: Sequence[str]) -> int:
     picture = shown_picture(checkpoint["state_dict"], checkpoint["nst"]["average"])
     if chroma is not None:
         picture = finished(picture, chroma)
-    images.save(picture, settings.output, None if alpha is None else alpha / 255)
+    images.save(picture, settings.output, None if alpha is None else alpha / 255, checkpoint.get("record"))
     print(f"picture   {settings.output}")
     return 0
 

@@ -141,6 +141,7 @@ class PictureData(LightningDataModule):
         self.color: Color = color
         self.color_match: Matching = color_match
         self.pictures: dict[str, Picture] = {}
+        self.files: dict[str, Path] = {}
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
         self.chroma: Tensor | None = None
@@ -185,6 +186,7 @@ class PictureData(LightningDataModule):
             path = str(sample_path(role)) if source == "sample" else source
             key = "model.init" if role == "init" else f"data.{role}"
             self.pictures[role] = images.load(path, key, self.max_pixels)
+            self.files[key] = Path(path)
         return self.pictures[role]
 
     def _colored(self, content: Picture, style: Picture) -> tuple[Picture, Picture]:
