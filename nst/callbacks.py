@@ -135,7 +135,7 @@ class Result(Callback):
             return None
         planned = sum(level.steps for level in trainer.datamodule.levels)  # type: ignore[attr-defined]  # ours
         taken = trainer.global_step
-        return record.dump({"steps": taken, "complete": taken >= planned, **self.record})
+        return record.dump(self.record, taken, complete=taken >= planned)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)

@@ -38,6 +38,8 @@ LOGS = "lightning_logs"
 HELP = f"""nst {__version__}: neural style transfer
 
   nst fit      make a picture: nst fit --config configs/starry.yaml --data.content photo.jpg
+  nst batch    make many: nst batch --config configs/starry.yaml --data.content 'photos/*.jpg' --output out/
+  nst sweep    compare settings: nst sweep --config configs/starry.yaml --model.style_weight 1,10 --output sheet.png
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
 
 Each has --help."""
@@ -86,7 +88,7 @@ class CLI(LightningCLI):
         """Returns the arguments with the settings that a picture holds in the place of that picture's name."""
         words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         for i, word in enumerate(words[1:], 1):
-            if words[i - 1] == "--config" and word.lower().endswith(images.SUFFIXES):
+            if words[i - 1] in ("-c", "--config") and word.lower().endswith(images.SUFFIXES):
                 self.made_from = record.read(word)
                 words[i] = yaml.safe_dump(self.made_from["config"])
         return words
@@ -97,8 +99,11 @@ class CLI(LightningCLI):
         if numbers is not None:
             files["model.weights"] = numbers
         assert self.model.features is not None
-        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        return record.make(settings, files, self.model.features.name)
+        return record.make(self.settings(), files, self.model.features.name)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the resolved settings as plain values."""
+        return dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
@@ -213,7 +218,21 @@ def export(args: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"fit": fit, "export": export}
+def batch(args: Sequence[str]) -> int:
+    """Makes one picture after another in the same manner."""
+    from nst import batch  # which is built on this module
+
+    return batch.batch(args)
+
+
+def sweep(args: Sequence[str]) -> int:
+    """Makes a sheet of pictures with different settings."""
+    from nst import sweep
+
+    return sweep.sweep(args)
+
+
+COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -235,7 +254,9 @@ def main(args: Sequence[str] | None = None) -> int:
     notices.setLevel(logging.INFO)
     try:
         if command not in COMMANDS:
-            raise InputError(f"Expected a command, fit or export, but got {command}{nearest(command, COMMANDS)}")
+            *names, last = COMMANDS
+            known = f"{', '.join(names)} or {last}"
+            raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
         with quiet_libraries():
             return COMMANDS[command](rest)
     except (InputError, MisconfigurationException) as error:

@@ -158,12 +158,13 @@ class Objective(nn.Module):
         """Names of the layers that the losses look at."""
         return {*self.content, *self.style}
 
-    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor]) -> None:
-        """Sets the targets from the activations of the photograph and of the painting, by layer name."""
+    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor | Moments]) -> None:
+        """Sets the targets from the photograph's activations and the painting's, or its moments, by layer name."""
         for layer, loss in self.content.items():
             loss.aim(content[layer])  # type: ignore[operator]  # a ModuleDict forgets its values' type
         for layer, loss in self.style.items():
-            loss.aim(loss.statistics(style[layer]))  # type: ignore[operator]
+            target = style[layer]
+            loss.aim(target if isinstance(target, Moments) else loss.statistics(target))  # type: ignore[operator]
 
     def forward(self, features: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
         """Evaluates every term.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, 
 IMAGENET = WeightsSource("imagenet")
 GRAY, NOISE = 0.5, 0.05
 """Level of the starts from gray and from noise, and the noise's deviation around it."""
+
+KnownStyle = tuple[Tensor, dict[str, F.Moments]]
+"""A painting at some size, (1, 3, h, w), and its moments by layer."""
 
 
 class StyleTransfer(pl.LightningModule):
@@ -105,6 +109,7 @@ class StyleTransfer(pl.LightningModule):
         self.features: Features | None = None
         self.level: Level | None = None
         self.levels: list[Level] = []
+        self.known_styles: deque[KnownStyle] = deque(maxlen=16)
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
@@ -213,7 +218,8 @@ class StyleTransfer(pl.LightningModule):
         Raises:
             InputError: If the network cannot be had, or the pictures are too small or too large for it.
         """
-        self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
+        if self.features is None:
+            self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
         self.levels = list(levels)
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
@@ -249,9 +255,19 @@ class StyleTransfer(pl.LightningModule):
     def aim(self, level: Level) -> None:
         """Computes the targets of a level."""
         assert self.features is not None  # prepare comes first
-        content, style = (self.features(x.to(self.device)) for x in (level.content, level.style))
-        self.objective.aim(content, style)
+        self.objective.aim(self.features(level.content.to(self.device)), self.style_moments(level.style))
         self.level = level
+
+    def style_moments(self, painting: Tensor) -> dict[str, F.Moments]:
+        """Returns the moments of a painting, (1, 3, h, w), by style layer; those of late are remembered."""
+        for known, moments in self.known_styles:
+            if torch.equal(known, painting):
+                return moments
+        assert self.features is not None
+        features = self.features(painting.to(self.device))
+        moments = {layer: F.moments(features[layer]) for layer in self.objective.style}
+        self.known_styles.append((painting, moments))
+        return moments
 
     def terms(self) -> dict[str, Tensor]:
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""

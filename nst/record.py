@@ -41,13 +41,24 @@ def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> 
         "versions": {"nst": version("nst"), **libraries, "python": platform.python_version()},
         "network": network,
         "files": {key: {"path": str(path), "sha256": sha256(path)} for key, path in files.items()},
-        "config": {key: value for key, value in config.items() if key not in ELSEWHERE},
+        "config": settings(config),
     }
 
 
-def dump(record: Record) -> str:
-    """Writes a record as YAML of ASCII characters alone, which every picture format can hold."""
-    return yaml.safe_dump(record, sort_keys=False, width=120).rstrip()
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a picture depends on."""
+    return {key: value for key, value in config.items() if key not in ELSEWHERE}
+
+
+def dump(record: Record, steps: int, complete: bool) -> str:
+    """Writes a record as YAML of ASCII characters alone, which every picture format can hold.
+
+    Args:
+        record: From `make`.
+        steps: Optimiser steps that were taken.
+        complete: Whether these were all.
+    """
+    return yaml.safe_dump({"steps": steps, "complete": complete, **record}, sort_keys=False, width=120).rstrip()
 
 
 def read(path: str | os.PathLike[str], key: str = "config") -> Record:
@@ -75,17 +86,19 @@ def read(path: str | os.PathLike[str], key: str = "config") -> Record:
     return record
 
 
-def same(before: Record, now: Record) -> bool:
-    """Whether two records are of one picture: the same settings and the same files, whatever the versions."""
-    return (before.get("config"), _digests(before)) == (now.get("config"), _digests(now))
+def changed(record: Record) -> list[str]:
+    """Returns the settings whose files are gone or no longer what they were."""
+    files = record.get("files", {}).items()
+    return [key for key, x in files if not Path(x["path"]).is_file() or sha256(x["path"]) != x["sha256"]]
 
 
 def differences(before: Record, now: Record) -> list[str]:
     """Returns one line for each file that is no longer what it was, and one if the versions are others."""
-    files, lines = now["files"], []
-    for key, file in before.get("files", {}).items():
-        if key in files and files[key]["path"] == file["path"] and files[key]["sha256"] != file["sha256"]:
-            lines.append(f"{file['path']} (--{key}) has changed since that picture was made: the result will differ")
+    lines = []
+    for key in changed(before):
+        path = before["files"][key]["path"]
+        if now["files"].get(key, {}).get("path") == path:
+            lines.append(f"{path} (--{key}) has changed since that picture was made: the result will differ")
     then = {name: number for name, number in before.get("versions", {}).items() if now["versions"].get(name) != number}
     if then:
         were = ", ".join(f"{name} {number} (now {now['versions'].get(name)})" for name, number in then.items())
@@ -103,7 +116,3 @@ def sha256(path: str | os.PathLike[str]) -> str:
 def _sha256(path: str, changed: int, size: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digests(record: Record) -> dict[str, str]:
-    return {key: file["sha256"] for key, file in record.get("files", {}).items()}

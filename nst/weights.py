@@ -237,8 +237,8 @@ def _imagenet(family: str) -> Weights:
 
 
 def _cached(family: str) -> Path:
-    folder: str = torch.hub.get_dir()
-    return Path(folder) / "checkpoints" / os.path.basename(urlparse(_ENUMS[family].url).path)
+    url: str = _ENUMS[family].url
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(url).path)
 
 
 def _probe(url: str) -> None:

@@ -270,8 +270,15 @@ def test_help_version_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nst fit" in capsys.readouterr().out
     assert main(["fitt"]) == 2
-    assert "Expected a command, fit or export, but got fitt (did you mean fit?)" in capsys.readouterr().err
-    for command, words in (("fit", "--data.content"), ("export", "--ckpt_path")):
+    assert (
+        "Expected a command, fit, export, batch or sweep, but got fitt (did you mean fit?)" in capsys.readouterr().err
+    )
+    for command, words in (
+        ("fit", "--data.content"),
+        ("export", "--ckpt_path"),
+        ("batch", "{name}"),
+        ("sweep", "--output"),
+    ):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0
