@@ -65,6 +65,7 @@ def stylize(
         style_scale=style_scale,
         color=color,
         init=model.get("init", "content"),
+        tile=model.get("padding") == "circular",
     )
     for role, source in (("content", content), ("style", style)):
         if isinstance(source, Image.Image):

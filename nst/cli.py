@@ -111,6 +111,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
         parser.link_arguments("model.init", "data.init")
+        parser.link_arguments("model.padding", "data.tile", compute_fn=lambda padding: padding == "circular")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         settings = self.config_init.trainer

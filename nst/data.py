@@ -104,6 +104,7 @@ class PictureData(LightningDataModule):
         color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
         max_pixels: Refuse larger files, which may be decompression bombs.
         init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
+        tile: Whether the result is to tile; the photograph and a file to start from are then made to tile first.
 
     Raises:
         InputError: If a number is out of range; files are looked at in `setup`.
@@ -122,6 +123,7 @@ class PictureData(LightningDataModule):
         color_match: Matching = "symmetric",
         max_pixels: int = MAX_PIXELS,
         init: Init | InputPath = "content",
+        tile: bool = False,
     ) -> None:
         super().__init__()
         if size < 1:
@@ -138,7 +140,7 @@ class PictureData(LightningDataModule):
         self.size, self.min_size, self.ratio = size, min_size or size, ratio
         self.steps = steps if isinstance(steps, list) else [steps]
         self.style_scale, self.max_pixels = style_scale, max_pixels
-        self.color: Color = color
+        self.tile, self.color = tile, color
         self.color_match: Matching = color_match
         self.pictures: dict[str, Picture] = {}
         self.files: dict[str, Path] = {}
@@ -154,6 +156,10 @@ class PictureData(LightningDataModule):
         style = self._picture("style", self.style)
         init = self._picture("init", self.init) if _is_file(self.init) else None
         self._check(*fit(content.height, content.width, self.size), content)
+        if self.tile:
+            content = content.resized(*fit(content.height, content.width, self.size))
+            content = replace(content, rgb=images.periodic(content.rgb))
+            init = replace(init, rgb=images.periodic(init.rgb)) if init else None
         if self.color != "style":
             content, style = self._colored(content, style)
         levels = []

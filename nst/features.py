@@ -13,7 +13,7 @@ from nst.errors import InputError, nearest
 from nst.weights import BLOCKS, Weights
 
 Pooling = Literal["max", "avg", "l2"]
-Padding = Literal["zeros", "replicate", "reflect"]
+Padding = Literal["zeros", "replicate", "reflect", "circular"]
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -56,7 +56,7 @@ class Features(nn.Module):
         pooling: `max`; `avg` and `l2` are smoother, and are scaled so that activations keep their size. (Gatys et al.
             use average pooling without that factor.)
         padding: What surrounds each layer's input: `zeros`, as in training; `replicate` or `reflect`, which leave no
-            frame at the picture's border.
+            frame at the picture's border; `circular`, the opposite border, so that the picture tiles.
 
     Raises:
         InputError: If the network has no such layer.
@@ -144,6 +144,8 @@ class Features(nn.Module):
         return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode=self.padding), weight, bias)
 
     def _pool(self, x: Tensor) -> Tensor:
+        if self.padding == "circular":  # an odd row or column is pooled with the first, and not left out
+            x = nnf.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="circular")
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":

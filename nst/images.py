@@ -74,6 +74,29 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     return torch.from_numpy(np.stack(channels))[None].clamp(0, 1)
 
 
+def periodic(image: Tensor) -> Tensor:
+    """Takes from an image, (1, C, H, W) in [0, 1], the smooth part that keeps it from tiling.
+
+    What is inside stays, but for slow changes of brightness; the steps between opposite borders are gone.
+
+    Source:
+        Moisan, "Periodic plus smooth image decomposition" (2011), equations 7 to 11. We repeat it, since clipping to
+        [0, 1] brings a little of the steps back.
+    """
+    wide = image.double()
+    down, right = (2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64)) for n in image.shape[2:])
+    laplacian = down[:, None] + right[None, :] - 4
+    laplacian[0, 0] = 1  # the mean has no step
+    for _ in range(5):
+        steps = torch.zeros_like(wide)
+        for dim in (2, 3):
+            step = wide.narrow(dim, -1, 1) - wide.narrow(dim, 0, 1)
+            steps.narrow(dim, 0, 1).add_(step)
+            steps.narrow(dim, -1, 1).sub_(step)
+        wide = (wide - torch.fft.ifft2(torch.fft.fft2(steps) / laplacian).real).clamp(0, 1)
+    return wide.to(image)
+
+
 def load(path: str | os.PathLike[str], key: str = "picture", max_pixels: int = MAX_PIXELS) -> Picture:
     """Reads a picture file of any format that Pillow knows.
 

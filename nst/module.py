@@ -27,6 +27,10 @@ from nst.weights import load as load_weights
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
+STRENGTH_POWER = 3
+"""The style's weight goes with this power of the strength, so that the picture leaves the photograph at an even pace:
+at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
+
 GRAY, NOISE = 0.5, 0.05
 """Level of the starts from gray and from noise, and the noise's deviation around it."""
 
@@ -43,12 +47,15 @@ class StyleTransfer(pl.LightningModule):
         weights: The network's weights: `imagenet` (torchvision's, through torch hub's cache), the path of a `.pth` or
             `.safetensors` state dict, or `random:SEED`.
         pooling: `max`, `avg` or `l2`; the last two are smoother, and scaled to keep the activations' size.
-        padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`.
+        padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`; `circular` makes a picture that
+            tiles without a seam.
         content_layers: Weight of each content layer by name, such as `relu4_2`; scaled to sum to 1.
         style_layers: Weight of each style layer by name; scaled to sum to 1.
         content_weight: Weight of the content term, 0 or more.
         style_weight: Weight of the style term, 0 or more.
         tv_weight: Weight of the total variation, 0 or more; more of it gives a smoother picture.
+        strength: How far to go from the photograph, in [0, 1]: 1 is the balance that the weights give, 0 the photograph
+            itself. In between, the content term weighs more against the others, 1 / strength³ times.
         tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
         style_distance: What is compared of a style layer: `frobenius`, the Gram matrices (Gatys); `wasserstein`, the
             Gaussians with the layer's mean and covariance; `mean_std`, means and deviations alone (AdaIN).
@@ -79,6 +86,7 @@ class StyleTransfer(pl.LightningModule):
         content_weight: float = 1.0,
         style_weight: float = 10.0,
         tv_weight: float = 0.0,
+        strength: float = 1.0,
         tv_norm: Norm = "l1",
         style_distance: Distance = "frobenius",
         normalization: Normalization = "relative",
@@ -91,21 +99,30 @@ class StyleTransfer(pl.LightningModule):
         check_layers([*content_layers, *style_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
+        if not 0 <= strength <= 1:
+            raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
+        if strength < 1 and content_weight == 0:
+            raise InputError(
+                f"Expected a content term that --model.strength {strength} can lean on, but got a weight of 0; "
+                "raise --model.content_weight"
+            )
+        others = strength**STRENGTH_POWER  # as good as a content weight divided by it, and defined at 0
         self.objective = Objective(
             content_layers,
             style_layers,
             content_weight,
-            style_weight,
-            tv_weight,
+            others * style_weight,
+            others * tv_weight,
             normalization=normalization,
             tv_norm=tv_norm,
             style_distance=style_distance,
+            wrap=padding == "circular",
         )
         self.source: tuple[Backbone, str] = (backbone, weights)
         self.pooling: Pooling = pooling
         self.padding: Padding = padding
         self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
-        self.decay, self.init = average, init
+        self.decay, self.init, self.strength = average, init, strength
         self.features: Features | None = None
         self.level: Level | None = None
         self.levels: list[Level] = []
@@ -231,17 +248,21 @@ class StyleTransfer(pl.LightningModule):
                 f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
                 f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
             )
-        self._go_on_from(start(self.init, levels[0]))
+        self._go_on_from(self._held(start(self.init, levels[0]), levels[0]))
 
     def begin(self, level: Level) -> None:
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
         size = (level.height, level.width)
         if self.picture.shape[2:] != size:
             shown = self.shown
-            self._go_on_from(resample(shown, size, "bicubic").clamp(0, 1))
+            self._go_on_from(self._held(resample(shown, size, "bicubic").clamp(0, 1), level))
             for optimizer in self.trainer.optimizers:
                 resample_state(optimizer, shown.shape, size)
         self.aim(level)
+
+    def _held(self, picture: Tensor, level: Level) -> Tensor:
+        """Holds a level's start, (1, 3, H, W), back to the strength's share of its way from the photograph."""
+        return picture if self.strength == 1 else torch.lerp(level.content.to(picture), picture, self.strength)
 
     def _go_on_from(self, picture: Tensor) -> None:
         """Puts a picture, (1, 3, H, W), in place of the one so far, and begins a new average."""
