@@ -20,9 +20,6 @@ from nst.errors import InputError
 from nst.features import Features
 from nst.module import KnownStyle
 
-ALONE = ["--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
-"""Settings of every run here: it leaves a picture and nothing else."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -44,6 +41,8 @@ class Recipe(CLI):
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        # changed here and not among the options, which the picture's record keeps
+        self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
         trainer = super().instantiate_trainer(**kwargs)
         left_out = (Checkpoints, Progress, Result, SaveConfig, Snapshots)
         trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]
@@ -56,7 +55,7 @@ class Recipe(CLI):
         except InputError:
             return False
         numbers = weights.file(self.config.model.backbone, self.config.model.weights)
-        source = before["files"].get("model.weights", {}).get("path")
+        source = before.get("files", {}).get("model.weights", {}).get("path")
         same = before["config"] == record.settings(self.settings()) and source == (numbers and str(numbers))
         return same and bool(before.get("complete")) and not record.changed(before)
 
@@ -74,14 +73,17 @@ class Workshop:
 
     def recipe(self, job: Job) -> Recipe:
         """Returns the settings of a picture; raises an InputError if they are wrong."""
-        return Recipe([*self.args, *job.options, *ALONE], "nst fit", "")
+        return Recipe([*self.args, *job.options], "nst fit", "")
 
     def make(self, recipe: Recipe, output: Path) -> None:
         """Makes a picture and writes it."""
         recipe.begin()
         model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
-        layers = frozenset(model.objective.layers)
-        key = (model.source, model.pooling, model.padding, layers, trainer.precision, str(trainer.strategy.root_device))
+        layers, device = (
+            (frozenset(model.objective.layers), frozenset(model.objective.style)),
+            trainer.strategy.root_device,
+        )
+        key = (model.source, model.pooling, model.padding, layers, trainer.precision, str(device))
         if key in self.networks:
             model.features, model.known_styles = self.networks[key]
         model.prepare(data.levels)

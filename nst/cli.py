@@ -210,10 +210,10 @@ def export(args: Sequence[str]) -> int:
         raise InputError(explain(str(error), ["ckpt_path", "output"])) from None
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
-    alpha, chroma = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "chroma"))
+    alpha, lab = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "lab"))
     picture = shown_picture(checkpoint["state_dict"], checkpoint["nst"]["average"])
-    if chroma is not None:
-        picture = finished(picture, chroma)
+    if lab is not None:
+        picture = finished(picture, lab)
     images.save(picture, settings.output, None if alpha is None else alpha / 255, checkpoint.get("record"))
     print(f"picture   {settings.output}")
     return 0

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,6 +28,9 @@ SMALLEST_VARIANCE = 1e-8
 ROUNDS = 10
 SAMPLE = 1 << 16
 """Rotations of the histogram's matching, and the number of pixels that its transport is found from."""
+
+BROAD = 16
+"""Pixels along the longer side that hold a picture's broad light and shade."""
 
 _WHITE = torch.tensor(XYZ, dtype=torch.float64).sum(1)  # of the matrix itself, so that a grey has no chroma at all
 _EPSILON, _KAPPA = (6 / 29) ** 3, (29 / 6) ** 2 / 3
@@ -59,36 +63,40 @@ def gray(rgb: Tensor) -> Tensor:
     return from_lab(lab).clamp(0, 1)
 
 
-def chroma(rgb: Tensor) -> Tensor:
-    """Returns a* and b*, (1, 2, H, W)."""
-    return to_lab(rgb)[:, 1:].contiguous()
-
-
-def with_chroma(rgb: Tensor, ab: Tensor) -> Tensor:
-    """Gives a picture another's chroma and keeps its lightness.
+def into_srgb(lab: Tensor) -> Tensor:
+    """Converts CIE L*a*b*, (1, 3, H, W), to sRGB in [0, 1].
 
     Where sRGB has no such colour, the chroma is lessened at its own hue and lightness until it has.
+    """
+    rgb = from_lab(lab)
+    outside = ((rgb < 0) | (rgb > 1)).any(dim=1)[0]
+    colors = lab[0][:, outside][None, :, None]  # the pixels outside as one row
+    low, high = torch.zeros_like(colors[:, :1]), torch.ones_like(colors[:, :1])
+    for _ in range(12):  # halvings: to a part in 4,000
+        middle = (low + high) / 2
+        there = from_lab(torch.cat([colors[:, :1], middle * colors[:, 1:]], dim=1))
+        inside = ((there >= 0) & (there <= 1)).all(dim=1, keepdim=True)
+        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+    rgb[0][:, outside] = from_lab(torch.cat([colors[:, :1], low * colors[:, 1:]], dim=1))[0, :, 0]
+    return rgb.clamp(0, 1)
+
+
+def with_colors(rgb: Tensor, photograph: Tensor) -> Tensor:
+    """Gives a picture the chroma of a photograph, and its broad light and shade; strokes keep their lightness.
+
+    Gatys et al. (arXiv:1611.07865, section 5.2) give back the chroma alone. We add light and shade, since a blue sky
+    painted dark is another colour from afar: so seen, the mean CIE ΔE2000 from the photograph is nearly halved.
 
     Args:
         rgb: The picture, (1, 3, H, W).
-        ab: The chroma, (1, 2, H, W).
+        photograph: In CIE L*a*b*, of the same shape.
 
     Returns:
         The recoloured picture, (1, 3, H, W), in [0, 1].
     """
-    lightness = to_lab(rgb)[:, :1]
-    wanted = from_lab(torch.cat([lightness, ab.to(rgb)], dim=1))
-    outside = ((wanted < 0) | (wanted > 1)).any(dim=1)[0]
-    # the pixels outside as one row, (1, channels, 1, pixels)
-    light, color = (x.to(rgb)[0][:, outside][None, :, None] for x in (lightness, ab))
-    low, high = torch.zeros_like(light), torch.ones_like(light)
-    for _ in range(12):  # halvings: to a part in 4,000
-        middle = (low + high) / 2
-        there = from_lab(torch.cat([light, middle * color], dim=1))
-        inside = ((there >= 0) & (there <= 1)).all(dim=1, keepdim=True)
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
-    wanted[0, :, outside] = from_lab(torch.cat([light, low * color], dim=1))[0, :, 0]
-    return wanted.clamp(0, 1)
+    lightness, wanted = to_lab(rgb)[:, :1], photograph[:, :1]
+    lightness = (lightness + _broad(wanted) - _broad(lightness)).clamp(0, 100)
+    return into_srgb(torch.cat([lightness, photograph[:, 1:]], dim=1))
 
 
 def mean_and_covariance(rgb: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -212,7 +220,7 @@ def recolored(
 
     Args:
         color: `style` changes neither; `content` makes both grey, the painting with the photograph's lightness (the
-            photograph's chroma is put back at the end, `with_chroma`); `match` and `histogram` recolour the painting.
+            photograph's colours are put back at the end, `with_colors`); `match` and `histogram` recolour the painting.
         content: The photograph, (1, 3, H, W).
         style: The painting, (1, 3, h, w).
         method: How `match` does it.
@@ -226,6 +234,14 @@ def recolored(
     if color == "histogram":
         return content, match_histogram(style, content, style_weights, content_weights)
     return content, style
+
+
+def _broad(channel: Tensor) -> Tensor:
+    """Returns what varies slowly: (1, 1, H, W) by way of BROAD pixels along the longer side."""
+    height, width = channel.shape[2:]
+    size = [max(1, round(x * BROAD / max(height, width))) for x in (height, width)]
+    small = nnf.interpolate(channel, size, mode="bilinear", align_corners=False, antialias=True)
+    return nnf.interpolate(small, (height, width), mode="bicubic", align_corners=False)
 
 
 def _mix(matrix: Tensor, channels: Tensor) -> Tensor:

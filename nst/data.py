@@ -98,9 +98,9 @@ class PictureData(LightningDataModule):
             for all further levels.
         style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
             A painting is never enlarged past its own pixels.
-        color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's, of which each
-            pixel keeps its chroma, and only lightness is painted; `match`, the painting recoloured to the mean and
-            covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
+        color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's: its chroma and its
+            broad light and shade, so that only the lightness of strokes is painted; `match`, the painting recoloured to
+            the mean and covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
         color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
         max_pixels: Refuse larger files, which may be decompression bombs.
         init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
@@ -146,7 +146,7 @@ class PictureData(LightningDataModule):
         self.files: dict[str, Path] = {}
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
-        self.chroma: Tensor | None = None
+        self.lab: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the files and makes the levels, once."""
@@ -176,16 +176,16 @@ class PictureData(LightningDataModule):
         return Steps(self.levels[min(epoch, len(self.levels) - 1)])
 
     def finished(self, picture: Tensor) -> Tensor:
-        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's chroma where its colours are asked for."""
-        return picture if self.chroma is None else finished(picture, self.chroma)
+        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's colours where they are asked for."""
+        return picture if self.lab is None else finished(picture, self.lab)
 
     def state_dict(self) -> dict[str, Any]:
-        """The opacity of the result, as bytes, and the chroma, so that a checkpoint can be exported with them."""
+        """The opacity of the result, as bytes, and its colours, so that a checkpoint can be exported with them."""
         state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
-        return state if self.chroma is None else {**state, "chroma": self.chroma}
+        return state if self.lab is None else {**state, "lab": self.lab}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: opacity and chroma come from the photograph."""
+        """Nothing to restore: opacity and colours come from the photograph."""
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
@@ -196,11 +196,11 @@ class PictureData(LightningDataModule):
         return self.pictures[role]
 
     def _colored(self, content: Picture, style: Picture) -> tuple[Picture, Picture]:
-        """Returns photograph and painting at the result's size as the network is to see them, and keeps the chroma."""
+        """Returns photograph and painting at the result's size as the network is to see them."""
         fitted = content.resized(*fit(content.height, content.width, self.size))
         painting = style.resized(*fit(style.height, style.width, self._style_size(style, self.size)))
         if self.color == "content":
-            self.chroma = colors.chroma(fitted.rgb)
+            self.lab = colors.to_lab(fitted.rgb)
         rgb, painted = colors.recolored(
             *(self.color, fitted.rgb, painting.rgb, self.color_match, fitted.alpha, painting.alpha)
         )
@@ -254,12 +254,12 @@ class PictureData(LightningDataModule):
         return min(max(1, round(size * self.style_scale)), max(style.height, style.width))
 
 
-def finished(picture: Tensor, chroma: Tensor) -> Tensor:
-    """Gives a picture, (1, 3, H, W), the chroma of the result, which is larger while a run is on its way to it."""
+def finished(picture: Tensor, lab: Tensor) -> Tensor:
+    """Gives a picture, (1, 3, H, W), the colours of the photograph at the result's size, in CIE L*a*b*."""
     size = picture.shape[2:]
-    if chroma.shape[2:] != size:
-        chroma = nnf.interpolate(chroma, size, mode="bicubic", align_corners=False, antialias=True)
-    return colors.with_chroma(picture, chroma.to(picture))
+    if lab.shape[2:] != size:  # while a run is on its way to the result
+        lab = nnf.interpolate(lab, size, mode="bicubic", align_corners=False, antialias=True)
+    return colors.with_colors(picture, lab.to(picture))
 
 
 def fit(height: int, width: int, longer: int) -> tuple[int, int]:

@@ -164,11 +164,13 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None,
     path = Path(path)
     suffix = _suffix(path)
     profile = srgb_profile()
-    exif, text = Image.Exif(), PngImagePlugin.PngInfo()
+    exif, text = b"", PngImagePlugin.PngInfo()
     if metadata is not None:
         text.add_text(PNG_KEY, metadata)
+        described = Image.Exif()
+        described[DESCRIPTION] = metadata
         if suffix not in (".jpg", ".jpeg") or len(metadata) < LONGEST_IN_JPEG:
-            exif[DESCRIPTION] = metadata
+            exif = described.tobytes()
 
     def write(file: IO[bytes]) -> None:
         if suffix in (".tif", ".tiff"):

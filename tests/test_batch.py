@@ -18,7 +18,7 @@ from nst.features import Features
 from nst.module import StyleTransfer
 from tests.conftest import TINY, draw, fit
 
-SMALL = [*TINY[:4], "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]
+SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,7 @@ def test_pictures_are_those_of_single_runs(options: list[str], capfd: pytest.Cap
     for name in ("b.jpg", "c.webp"):
         assert fit(*SMALL, *options, "--output", "one.png", content=Path("photos") / name, steps=2) == 0
         assert same("one.png", f"out/{Path(name).stem}.png")
+        assert record.read("one.png") == record.read(f"out/{Path(name).stem}.png")
 
 
 def test_one_network_is_loaded_and_the_painting_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
