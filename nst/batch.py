@@ -56,8 +56,13 @@ class Recipe(CLI):
             return False
         numbers = weights.file(self.config.model.backbone, self.config.model.weights)
         source = before.get("files", {}).get("model.weights", {}).get("path")
-        same = before["config"] == record.settings(self.settings()) and source == (numbers and str(numbers))
-        return same and bool(before.get("complete")) and not record.changed(before)
+        same = record.essence(before["config"]) == record.essence(self.settings())
+        return (
+            same
+            and source == (numbers and str(numbers))
+            and bool(before.get("complete"))
+            and not record.changed(before)
+        )
 
 
 class Workshop:

@@ -24,6 +24,10 @@ Record = dict[str, Any]
 ELSEWHERE = ("config", "output", "ckpt_path")
 """Settings that say where a picture goes and how it was resumed, but not what it is."""
 
+WATCHING = ("checkpoints", "snapshots")
+WATCHING_TRAINER = ("logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "default_root_dir")
+"""Settings, and among them the Trainer's, that change what is seen of a run, but no pixel."""
+
 
 def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> Record:
     """Describes a run, so that it can be made again.
@@ -46,8 +50,15 @@ def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> 
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that a picture depends on."""
+    """Returns the settings that make a picture again."""
     return {key: value for key, value in config.items() if key not in ELSEWHERE}
+
+
+def essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that change pixels."""
+    kept = {key: value for key, value in settings(config).items() if key not in WATCHING}
+    trainer = kept.get("trainer", {})
+    return {**kept, "trainer": {key: value for key, value in trainer.items() if key not in WATCHING_TRAINER}}
 
 
 def dump(record: Record, steps: int, complete: bool) -> str:

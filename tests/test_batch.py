@@ -88,6 +88,9 @@ def test_what_is_made_is_skipped(capfd: pytest.CaptureFixture[str]) -> None:
     out = capfd.readouterr().out
     assert "1/3  skipped  photos/a.png: out/a.png is made already, with these settings" in out
     assert "3 pictures: 0 made, 3 skipped, 0 failed" in out
+    # what is seen of a run makes no other picture
+    assert batch("--trainer.log_every_n_steps", "3", "--snapshots.every_n_steps", "7") == 0
+    assert made() == before
     # a photograph that changed, and one that is new
     draw(Path("photos/a.png"), seed=20)
     draw(Path("photos/d.png"), seed=21)
