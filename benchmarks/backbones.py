@@ -23,7 +23,8 @@ from PIL import Image
 import nst
 from benchmarks.judge import Judge
 from nst.data import PictureData
-from nst.module import StyleTransfer, project
+from nst.module import StyleTransfer
+from nst.optimizers import project
 from nst.types import InputPath, Pixels, WeightsSource
 
 MODES = {"32-true": False, "bf16-mixed": True}

@@ -20,7 +20,8 @@ import torch
 
 from nst.callbacks import Checkpoints, Progress, Snapshots
 from nst.data import PictureData
-from nst.module import StyleTransfer, project
+from nst.module import StyleTransfer
+from nst.optimizers import project
 from nst.quiet import quiet_libraries
 from nst.types import Pixels, WeightsSource
 

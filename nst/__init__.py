@@ -2,6 +2,10 @@
 
 from importlib.metadata import version
 
+from nst import clock as clock  # before all that loads torch
+
+# isort: split
+
 __version__ = version("nst")
 
 from nst.api import stylize

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from PIL import Image
 
-from nst import images
+from nst import images, precision
 from nst.color import Color
 from nst.data import PictureData
 from nst.module import StyleTransfer
@@ -48,7 +48,7 @@ def stylize(
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
         style_scale: Longer side of the painting over that of the result.
         color: Whose colours the picture wears: `style`, `content`, `match` or `histogram`.
-        trainer: Settings of the Lightning Trainer, such as `{"accelerator": "gpu", "precision": "bf16-mixed"}`.
+        trainer: Settings of the Lightning Trainer, such as `{"accelerator": "cpu", "precision": "32-true"}`.
         **model: Other settings of StyleTransfer, such as `style_weight=20` or `init="noise"`.
 
     Returns:
@@ -76,6 +76,7 @@ def stylize(
     data.setup()
     settings: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
     settings |= {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1, **(trainer or {})}
+    settings = {"precision": precision.fastest(settings.get("accelerator", "auto")), **settings}
     with quiet_libraries(), torch.random.fork_rng():
         torch.manual_seed(seed)
         pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)

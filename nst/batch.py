@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 
-from nst import images, record, weights
+from nst import clock, images, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.cli import CLI, SaveConfig
 from nst.errors import InputError
@@ -82,16 +82,20 @@ class Workshop:
 
     def make(self, recipe: Recipe, output: Path) -> None:
         """Makes a picture and writes it."""
+        clock.restart()  # each picture has the whole budget
         recipe.begin()
         model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
+        model.pace.spent = clock.elapsed()
         layers, device = (
             (frozenset(model.objective.layers), frozenset(model.objective.style)),
             trainer.strategy.root_device,
         )
-        key = (model.source, model.pooling, model.padding, layers, trainer.precision, str(device))
+        distance = recipe.config.model.style_distance  # which says what of a painting has to be known
+        key = (model.source, model.pooling, model.padding, layers, distance, trainer.precision, str(device))
         if key in self.networks:
             model.features, model.known_styles = self.networks[key]
-        model.prepare(data.levels)
+        with trainer.precision_plugin.forward_context():
+            model.prepare(data.levels)
         assert model.features is not None
         self.networks[key] = (model.features, model.known_styles)
         try:

@@ -27,6 +27,15 @@ def _folder(trainer: pl.Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
+def _boards(trainer: pl.Trainer) -> list[Any]:
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _level_name(trainer: pl.Trainer, level: Level) -> str:
+    levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
+    return f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}"
+
+
 class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
 
@@ -80,7 +89,8 @@ class Checkpoints(Checkpoint):
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         level = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         steps = [level.steps for level in trainer.datamodule.levels]  # type: ignore[attr-defined]  # ours
-        progress["is_last_batch"] = progress["current"]["ready"] >= steps[level]
+        assert isinstance(pl_module, StyleTransfer)
+        progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
         if progress["is_last_batch"]:
             progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
             progress["current"]["completed"] = max(steps) - 1
@@ -133,9 +143,11 @@ class Result(Callback):
         """Returns the record with the steps that were taken, as YAML."""
         if self.record is None:
             return None
-        planned = sum(level.steps for level in trainer.datamodule.levels)  # type: ignore[attr-defined]  # ours
-        taken = trainer.global_step
-        return record.dump(self.record, taken, complete=taken >= planned)
+        # by what the loop says and not by steps: a level may end before all of its own
+        begun, steps = trainer.fit_loop.epoch_progress.current.ready, trainer.fit_loop.epoch_loop.batch_progress
+        ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
+        levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
+        return record.dump(self.record, trainer.global_step, complete=ended and begun >= len(levels))
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
@@ -163,6 +175,11 @@ class Snapshots(Callback):
         self._show(trainer, {"content": level.content, "style": level.style})
         self._mark = (trainer.global_step, time.monotonic())
 
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Level, batch_idx: int) -> None:
+        if batch_idx == 0:
+            for board in _boards(trainer):
+                board.add_text("level", _level_name(trainer, batch), trainer.global_step)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if last or trainer.global_step % self.every_n_steps == 0:
@@ -175,10 +192,9 @@ class Snapshots(Callback):
             self._mark = (trainer.global_step, now)
 
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, picture in pictures.items():
-                    logger.experiment.add_image(name, picture[0], trainer.global_step)
+        for board in _boards(trainer):
+            for name, picture in pictures.items():
+                board.add_image(name, picture[0], trainer.global_step)
 
 
 class Progress(TQDMProgressBar):
@@ -195,9 +211,10 @@ class Progress(TQDMProgressBar):
         assert pl_module.features is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
-        steps = " + ".join(f"{x.steps} at {max(x.width, x.height)}" for x in data.levels)
+        times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
+        steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))
         print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
-        print(f"steps: {steps} pixels")
+        print(f"{'steps' if level.seconds is None else 'time'}: {steps} pixels")
         print(
             f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {_folder(trainer)}", flush=True
         )
@@ -209,18 +226,24 @@ class Progress(TQDMProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch is not self._level:
-            self._level, levels = batch, trainer.datamodule.levels  # type: ignore[attr-defined]
-            level = f"level {batch.index + 1}/{len(levels)}, {batch.width}×{batch.height}"
+            self._level = batch
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            steps = batch.steps if batch.seconds is None else None  # nobody knows how many the clock will allow
             self.train_progress_bar = Tqdm(
-                desc=level, total=batch.steps, initial=batch_idx, dynamic_ncols=True, leave=True, **settings
+                desc=_level_name(trainer, batch),
+                total=steps,
+                initial=batch_idx,
+                dynamic_ncols=True,
+                leave=True,
+                **settings,
             )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now, bar = time.monotonic(), self.train_progress_bar
-        if now - self._shown >= self._pause or batch_idx + 1 == bar.total:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if now - self._shown >= self._pause or last:
             self._shown, bar.n = now, batch_idx + 1
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 

@@ -24,13 +24,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import __version__, images, record, weights
+from nst import __version__, clock, images, precision, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.data import PictureData, finished
 from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
 from nst.record import Record
+from nst.types import Seconds
 
 log = logging.getLogger(__name__)
 
@@ -103,15 +104,20 @@ class CLI(LightningCLI):
 
     def settings(self) -> dict[str, Any]:
         """Returns the resolved settings as plain values."""
-        return dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        settings = dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        trainer = settings["trainer"]
+        trainer["precision"] = trainer["precision"] or precision.fastest(trainer["accelerator"])
+        return settings
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from; `last` for the newest.")
+        parser.add_argument("--budget", type=Seconds | None, help="Time for the whole run, such as `60s` or `2min`.")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
         parser.link_arguments("model.init", "data.init")
         parser.link_arguments("model.padding", "data.tile", compute_fn=lambda padding: padding == "circular")
+        parser.link_arguments("budget", "data.budget")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         settings = self.config_init.trainer
@@ -120,6 +126,8 @@ class CLI(LightningCLI):
                 f"Expected --trainer.accelerator to be one that this machine has, but got {settings.accelerator} "
                 "and there is no CUDA device; use --trainer.accelerator cpu"
             )
+        if settings.precision is None:
+            kwargs["precision"] = precision.fastest(settings.accelerator)
         given = settings.callbacks or []
         callbacks: list[pl.Callback] = [*(given if isinstance(given, list) else [given]), Result(self.config.output)]
         logger, own = settings.logger, TensorBoardLogger(self.root, LOGS, default_hp_metric=False)
@@ -175,7 +183,9 @@ def fit(args: Sequence[str]) -> int:
     """Turns a photograph and a painting into a picture."""
     cli = CLI(args, "nst fit", fit.__doc__ or "")
     # whatever can be wrong is found here, before a run folder is made
-    cli.model.prepare(cli.datamodule.levels)
+    cli.model.pace.spent = clock.elapsed()
+    with cli.trainer.precision_plugin.forward_context():
+        cli.model.prepare(cli.datamodule.levels)
     path = cli.checkpoint()
     cli.check_root()
     trainer = cli.trainer
@@ -211,7 +221,8 @@ def export(args: Sequence[str]) -> int:
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
     alpha, lab = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "lab"))
-    picture = shown_picture(checkpoint["state_dict"], checkpoint["nst"]["average"])
+    made = checkpoint["nst"]
+    picture = shown_picture(checkpoint["state_dict"], made["average"], made["bleed"])
     if lab is not None:
         picture = finished(picture, lab)
     images.save(picture, settings.output, None if alpha is None else alpha / 255, checkpoint.get("record"))
@@ -245,6 +256,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for wrong input, 1 for a failure, 128 plus its number for a signal.
     """
+    if args is not None:
+        clock.restart()
     command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
     if command in ("-h", "--help", "--version"):
         print(__version__ if command == "--version" else HELP)
@@ -306,6 +319,8 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key, reason = match[1], match[2]
         wrong = re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", reason)
         wrong = wrong or re.fullmatch(r".*Subtypes: \[(.*)\] Errors: .* Given value: (.*)", reason)
+        if wrong and wrong[1].startswith("Seconds"):
+            return f"Expected --{key} to be a time such as 60s or 2min, but got {wrong[2]}"
         if wrong:
             return f"Expected --{key} to be {wrong[1]}, but got {wrong[2]}"
         return f"--{key}: {reason}"

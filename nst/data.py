@@ -19,7 +19,7 @@ from nst import images, memory
 from nst.color import Color, Matching
 from nst.errors import InputError
 from nst.images import MAX_PIXELS, Picture
-from nst.types import InputPath, Pixels
+from nst.types import InputPath, Pixels, Seconds
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ Init = Literal["content", "noise", "gray", "style"]
 SAMPLE_STYLE = Path(__file__).parent / "assets" / "night.jpg"
 SMALLEST = 8
 """Pixels of the shorter side below which a photograph or a painting holds nothing to look at."""
+
+UNLIMITED = 10**6
+"""Steps of a level that ends by the clock."""
+OVERHEAD = 100**2
+"""Pixels that cost as much time as what a step costs at any size."""
 
 SMALLEST_LEVEL = 32
 """Pixels of the shorter side below which a level on the way to the result is left out."""
@@ -39,10 +44,12 @@ class Level:
 
     Attributes:
         index: Position in the order of levels, from 0.
-        steps: Optimiser steps to take at this size.
+        steps: Optimiser steps to take at this size, at the most.
         content: The photograph at the result's size, (1, 3, H, W), in [0, 1].
         style: The painting at its own shape, (1, 3, h, w), in [0, 1].
         init: The picture to start from, (1, 3, H, W), where a file was given.
+        seconds: The level's share of the time budget, where there is one.
+        min_improvement: See PictureData.
     """
 
     index: int
@@ -50,6 +57,8 @@ class Level:
     content: Tensor
     style: Tensor
     init: Tensor | None = None
+    seconds: float | None = None
+    min_improvement: float = 0.0
 
     @property
     def height(self) -> int:
@@ -96,6 +105,10 @@ class PictureData(LightningDataModule):
         ratio: Size of a level over that of the level before.
         steps: Optimiser steps at each level; a list gives them from the smallest level on, and its last number holds
             for all further levels.
+        budget: Time for the whole run, such as `60s` or `2min`. The levels share it as `steps` would, and make as many
+            steps as they have time for. What a run makes of it depends on the machine.
+        min_improvement: End a level when the mean objective of 20 steps is less than this share below that of the 20
+            steps before; 0 for never.
         style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
             A painting is never enlarged past its own pixels.
         color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's: its chroma and its
@@ -118,6 +131,8 @@ class PictureData(LightningDataModule):
         min_size: Pixels | None = None,
         ratio: float = 2**0.5,
         steps: int | list[int] = 500,
+        budget: Seconds | None = None,
+        min_improvement: float = 0.0,
         style_scale: float = 1.0,
         color: Color = "style",
         color_match: Matching = "symmetric",
@@ -134,11 +149,16 @@ class PictureData(LightningDataModule):
             raise InputError(f"Expected --data.ratio to be above 1, but got {ratio}")
         if not steps or min(steps if isinstance(steps, list) else [steps]) < 1:
             raise InputError(f"Expected --data.steps to be 1 or more, but got {steps}")
+        if budget is not None and not 0 < budget < float("inf"):
+            raise InputError(f"Expected --budget to be above 0 seconds, but got {budget}")
+        if not 0 <= min_improvement < 1:
+            raise InputError(f"Expected --data.min_improvement to be in [0, 1), but got {min_improvement}")
         if not 0 < style_scale < float("inf"):
             raise InputError(f"Expected --data.style_scale to be above 0, but got {style_scale}")
         self.content, self.style, self.init = content, style, init
         self.size, self.min_size, self.ratio = size, min_size or size, ratio
         self.steps = steps if isinstance(steps, list) else [steps]
+        self.budget, self.min_improvement = budget, min_improvement
         self.style_scale, self.max_pixels = style_scale, max_pixels
         self.tile, self.color = tile, color
         self.color_match: Matching = color_match
@@ -162,14 +182,13 @@ class PictureData(LightningDataModule):
             init = replace(init, rgb=images.periodic(init.rgb)) if init else None
         if self.color != "style":
             content, style = self._colored(content, style)
-        levels = []
-        for index, size in enumerate(self._sizes(content)):
+        sizes = self._sizes(content)
+        for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
             fitted = content.resized(*fit(content.height, content.width, size))
             start = init.resized(fitted.height, fitted.width).rgb if init and index == 0 else None
-            steps = self.steps[min(index, len(self.steps) - 1)]
-            levels.append(Level(index, steps, fitted.rgb, self._fit_style(style, size).rgb, start))
+            painting = self._fit_style(style, size).rgb
+            self.levels.append(Level(index, steps, fitted.rgb, painting, start, seconds, self.min_improvement))
         self.alpha = fitted.alpha
-        self.levels = levels
 
     def train_dataloader(self) -> Steps:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
@@ -214,6 +233,14 @@ class PictureData(LightningDataModule):
                 break
             sizes.append(smaller)
         return sizes[::-1]
+
+    def _plan(self, sizes: list[int]) -> tuple[list[int], list[float | None]]:
+        """Returns the most steps, and the seconds, of each level."""
+        steps = [self.steps[min(index, len(self.steps) - 1)] for index in range(len(sizes))]
+        if self.budget is None:
+            return steps, [None] * len(sizes)
+        costs = [count * (size**2 + OVERHEAD) for count, size in zip(steps, sizes, strict=True)]
+        return [UNLIMITED] * len(sizes), [self.budget * cost / sum(costs) for cost in costs]
 
     def _check(self, height: int, width: int, content: Picture) -> None:
         if min(content.height, content.width) < SMALLEST:

@@ -102,17 +102,18 @@ class Features(nn.Module):
                 "from --model.content_layers and --model.style_layers"
             )
 
-    def activation_bytes(self, height: int, width: int) -> int:
-        """Estimates the memory of one evaluation with its gradient for a picture of that size, in bytes."""
-        values, channels = 9 * height * width, 3
-        for name in self.sequence:
-            if name.startswith("conv"):
-                channels = self.channels[name]
-                values += 2 * channels * height * width
-            elif name.startswith("pool"):
-                height, width = height // 2, width // 2
-                values += 3 * channels * height * width
-        return 4 * values
+    def shape(self, layer: str, height: int, width: int) -> tuple[int, int, int]:
+        """Returns (C, h, w) of a layer's activations for a picture of height × width."""
+        above = self.sequence[: self.sequence.index(layer) + 1]
+        pools = sum(name.startswith("pool") for name in above)
+        channels = next(self.channels[name] for name in reversed(above) if name in self.channels)
+        for _ in range(pools):
+            height, width = self.pooled(height), self.pooled(width)
+        return channels, height, width
+
+    def pooled(self, side: int) -> int:
+        """Returns what a pool makes of a height or a width: half, rounded down, or up where pictures tile."""
+        return (side + 1) // 2 if self.padding == "circular" else side // 2
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
         """Runs the network on a picture.
@@ -125,7 +126,7 @@ class Features(nn.Module):
         """
         taps: dict[str, Tensor] = {}
         # channels last in memory: the layout that convolutions are fastest in, above all in bfloat16
-        x = ((picture - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+        x = self.normalize(picture).contiguous(memory_format=torch.channels_last)
         for name in self.sequence:
             if name.startswith("conv"):
                 x = self._convolve(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))
@@ -133,22 +134,32 @@ class Features(nn.Module):
                 # in place, unless that would turn a tapped convolution into its ReLU
                 x = nnf.relu(x) if name.replace("relu", "conv") in taps else nnf.relu_(x)
             else:
-                x = self._pool(x)
+                x = self.pool(x)
             if name in self.layers:
                 taps[name] = x
         return taps
 
+    def normalize(self, picture: Tensor) -> Tensor:
+        """Shifts and scales a picture, (N, 3, H, W), to what the network was trained with."""
+        return (picture - self.mean) / self.deviation
+
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.padding == "zeros":
             return nnf.conv2d(x, weight, bias, padding=1)
-        return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode=self.padding), weight, bias)
+        return nnf.conv2d(pad(x, (1, 1, 1, 1), self.padding), weight, bias)
 
-    def _pool(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
+        """Pools activations, (N, C, h, w), to halves of their sides (see `pooled`)."""
         if self.padding == "circular":  # an odd row or column is pooled with the first, and not left out
-            x = nnf.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="circular")
+            x = pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), "circular")
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":
             return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
         # the root of the sum of squares; the small term gives it a gradient where all four are 0
         return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE
+
+
+def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:
+    """Surrounds activations, (N, C, h, w), left, right, above and below; the channels come last in memory."""
+    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular forgets the layout

@@ -21,7 +21,7 @@ class Moments(NamedTuple):
 
     Attributes:
         outer: Sum of the outer products of the feature vectors, the unnormalised Gram matrix, (C, C), float32.
-        total: Sum of the feature vectors, (C,), float32.
+        total: Sum of the feature vectors, (C,), float32; (0,) where it was not asked for.
         positions: Their number, a scalar.
     """
 
@@ -45,7 +45,7 @@ class Moments(NamedTuple):
         return self.gram - torch.outer(self.mean, self.mean)
 
 
-def moments(features: Tensor) -> Moments:
+def moments(features: Tensor, first: bool = True) -> Moments:
     """Sums the first two raw moments of features over their positions.
 
     The sums are taken in float32 whatever the features' precision (in float16 they overflow), or in float64 for
@@ -53,16 +53,47 @@ def moments(features: Tensor) -> Moments:
 
     Args:
         features: Activations, (N, C, H, W); the positions of all N are pooled.
+        first: Whether first moments are wanted too; if not, `total` is empty.
 
     Returns:
         The moments of all N·H·W positions.
     """
     with torch.autocast(features.device.type, enabled=False):
-        wide = features if features.dtype == torch.float64 else features.float()
+        wide = features if features.dtype in (torch.float64, torch.bfloat16) else features.float()
         # one row for each position: no copy where the channels come last in memory, as the network leaves them
         vectors = wide.permute(0, 2, 3, 1).flatten(0, 2)
-        positions = torch.tensor(vectors.shape[0], dtype=wide.dtype, device=wide.device)
-        return Moments(vectors.T @ vectors, vectors.sum(0), positions)
+        count, channels = vectors.shape
+        # A product of bfloat16 is summed in float32 but rounded to bfloat16 at its end; so it is taken in parts, whose
+        # sum is float32. Other types need no parts.
+        fits = (n for n in (16, 8, 4, 2) if count % n == 0 and count // n >= 4 * channels)
+        parts = vectors.unflatten(0, (next(fits, 1) if wide.dtype == torch.bfloat16 else 1, -1))
+        exact = torch.float64 if wide.dtype == torch.float64 else torch.float32
+        outer = (parts.mT @ parts).sum(0, dtype=exact)
+        total = outer.new_empty(0)
+        if first:
+            total = (parts.new_ones(len(parts), 1, parts.shape[1]) @ parts).sum((0, 1), dtype=exact)
+        return Moments(outer, total, outer.new_full((), count))
+
+
+def add_moments_gradient(gradient: Tensor, features: Tensor, outer: Tensor | None, total: Tensor | None) -> None:
+    """Adds the gradient of `moments` to one that is there, in place.
+
+    Args:
+        gradient: That of the features, (N, C, H, W), changed; the channels come last in memory.
+        features: What the moments were taken of, likewise.
+        outer: Gradient of `Moments.outer`, (C, C); None for 0.
+        total: Gradient of `Moments.total`, (C,); None for 0.
+    """
+    for into, picture in zip(gradient, features, strict=True):
+        rows = into.permute(1, 2, 0).view(-1, len(into))
+        if outer is not None:
+            vectors, symmetric = picture.permute(1, 2, 0).flatten(0, 1), outer + outer.T
+            if rows.dtype == torch.float16:  # whose range is too small for the factors
+                rows += vectors.float() @ symmetric
+            else:
+                rows.addmm_(vectors, symmetric.to(rows.dtype))
+        if total is not None:
+            rows += total
 
 
 def gram_distance(statistics: Moments, target: Moments, normalization: Normalization = "relative") -> Tensor:
@@ -165,6 +196,18 @@ def squared_error(features: Tensor, target: Tensor) -> Tensor:
         return (wide - target).square().sum()
 
 
+def add_squared_error_gradient(gradient: Tensor, features: Tensor, target: Tensor, error: Tensor) -> None:
+    """Adds the gradient of `squared_error` to one that is there, in place.
+
+    Args:
+        gradient: That of the features, changed.
+        features: Of the gradient's shape.
+        target: Of the gradient's shape.
+        error: Gradient of the sum, a scalar.
+    """
+    gradient.addcmul_((features - target).to(gradient.dtype), (2 * error).to(gradient.dtype))
+
+
 def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:
     """Turns a summed squared error into the content loss.
 
@@ -179,18 +222,20 @@ def content_distance(error: Tensor, energy: Tensor, normalization: Normalization
     return error / energy if normalization == "relative" else error / 2
 
 
-def total_variation(picture: Tensor, norm: Norm = "l1", wrap: bool = False) -> Tensor:
+def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None, wrap: bool = False) -> Tensor:
     """Sums the differences between neighbouring pixels, horizontal and vertical ones apart (anisotropic).
 
     Args:
         picture: (N, 3, H, W).
         norm: `l1` sums absolute differences, `l2` squared ones.
-        wrap: Whether the last row is followed by the first, and the last column likewise, as in a picture that tiles.
+        below: The row under these, (N, 3, 1, W), where they are a part of a picture.
+        wrap: Whether the last row is followed by the first, and the last column likewise, as in a picture that tiles;
+            it has to be whole.
 
     Returns:
         The sum, a scalar; not divided by the number of values.
     """
-    around = (picture[:, :, :1], picture[..., :1]) if wrap else (None, None)
+    around = (picture[:, :, :1], picture[..., :1]) if wrap else (below, None)
     down, right = picture.diff(dim=2, append=around[0]), picture.diff(dim=3, append=around[1])
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()

@@ -12,6 +12,12 @@ from nst import functional as F
 from nst.errors import InputError
 from nst.functional import Distance, Moments, Norm, Normalization
 
+ALL = slice(None)
+"""All rows of the picture."""
+
+Statistics = Mapping[str, Tensor | Moments]
+"""What the features of a picture add up to, by the name of the term."""
+
 
 class StyleLoss(nn.Module):
     """Distance of a layer's moments from the style's.
@@ -39,9 +45,13 @@ class StyleLoss(nn.Module):
         if self.distance == "wasserstein":
             self.root = F.factor(target.covariance.detach())
 
-    def statistics(self, features: Tensor) -> Moments:
-        """Returns what a block of features, (N, C, H, W), adds to the statistics."""
-        return F.moments(features)
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Moments:
+        """Returns what features, (N, C, H, W), of some rows of the picture's add to the statistics."""
+        return F.moments(features, first=self.distance != "frobenius")
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Moments, rows: slice = ALL) -> None:
+        """Adds the gradient of the features, given that of the statistics (None for 0), in place."""
+        F.add_moments_gradient(gradient, features, cotangent.outer, cotangent.total)
 
     def forward(self, statistics: Moments) -> Tensor:
         """Returns the distance of the summed statistics from the target, a scalar."""
@@ -74,9 +84,13 @@ class ContentLoss(nn.Module):
         self.features = features.detach()
         self.energy = F.squared_error(self.features, torch.zeros_like(self.features)).clamp(min=1e-12)
 
-    def statistics(self, features: Tensor) -> Tensor:
-        """Returns what the activations, (N, C, H, W), add to the squared error."""
-        return F.squared_error(features, self.features)
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Tensor:
+        """Returns what activations, (N, C, H, W), of some rows of the picture's add to the squared error."""
+        return F.squared_error(features, self.features[:, :, rows])
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Tensor, rows: slice = ALL) -> None:
+        """Adds the gradient of the features, given that of the statistics, in place."""
+        F.add_squared_error_gradient(gradient, features, self.features[:, :, rows], cotangent)
 
     def forward(self, statistics: Tensor) -> Tensor:
         """Returns the distance for a summed squared error, a scalar."""
@@ -96,9 +110,9 @@ class TotalVariationLoss(nn.Module):
         self.norm: Norm = norm
         self.wrap = wrap
 
-    def statistics(self, picture: Tensor) -> Tensor:
-        """Returns what a picture, (N, 3, H, W), adds to the summed differences."""
-        return F.total_variation(picture, self.norm, self.wrap)
+    def statistics(self, picture: Tensor, below: Tensor | None = None) -> Tensor:
+        """Returns what a picture, (N, 3, H, W), or rows of it with the row under them add to the differences."""
+        return F.total_variation(picture, self.norm, below, self.wrap)
 
     def forward(self, statistics: Tensor, values: int) -> Tensor:
         """Returns the summed differences over the number of values N·3·H·W, a scalar."""
@@ -162,28 +176,32 @@ class Objective(nn.Module):
         """Names of the layers that the losses look at."""
         return {*self.content, *self.style}
 
-    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Tensor | Moments]) -> None:
-        """Sets the targets from the photograph's activations and the painting's, or its moments, by layer name."""
+    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Moments]) -> None:
+        """Sets the targets: the photograph's activations and the painting's moments, by layer name."""
         for layer, loss in self.content.items():
             loss.aim(content[layer])  # type: ignore[operator]  # a ModuleDict forgets its values' type
         for layer, loss in self.style.items():
-            target = style[layer]
-            loss.aim(target if isinstance(target, Moments) else loss.statistics(target))  # type: ignore[operator]
+            loss.aim(style[layer])  # type: ignore[operator]
 
-    def forward(self, features: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
+    def looking_at(self, layer: str) -> dict[str, ContentLoss | StyleLoss]:
+        """Returns the losses that look at a layer, by the name of their term."""
+        kinds = {"content": self.content, "style": self.style}
+        return {f"{kind}/{layer}": losses[layer] for kind, losses in kinds.items() if layer in losses}  # type: ignore[misc]
+
+    def forward(self, statistics: Statistics, picture: Tensor) -> dict[str, Tensor]:
         """Evaluates every term.
 
         Args:
-            features: Activations of the picture by layer name, each (1, C, h, w).
+            statistics: Those of the picture's features and of the picture, by the name of the term.
             picture: The picture, (1, 3, H, W).
 
         Returns:
             The unweighted terms by name (`content/relu4_2`, `style/relu1_1`, ..., `tv`), scalars.
         """
-        terms = {f"content/{x}": loss(loss.statistics(features[x])) for x, loss in self.content.items()}  # type: ignore[operator]
-        terms |= {f"style/{x}": loss(loss.statistics(features[x])) for x, loss in self.style.items()}  # type: ignore[operator]
+        terms = {f"content/{x}": loss(statistics[f"content/{x}"]) for x, loss in self.content.items()}
+        terms |= {f"style/{x}": loss(statistics[f"style/{x}"]) for x, loss in self.style.items()}
         if "tv" in self.weights:
-            terms["tv"] = self.smoothness(self.smoothness.statistics(picture), picture.numel())
+            terms["tv"] = self.smoothness(statistics["tv"], picture.numel())
         return terms
 
     def total(self, terms: Mapping[str, Tensor], kind: str = "") -> Tensor:

@@ -1,8 +1,11 @@
-"""How much memory there is, and how to write it for people."""
+"""How much memory there is, how to write it for people, and how to keep what was once taken."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -12,6 +15,36 @@ def total(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free(device: torch.device) -> int:
+    """Returns the memory of a device that is free, in bytes, as far as it can be known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    rooms = [total(device)]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        rooms += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+        group = Path("/sys/fs/cgroup")  # a container's own limit
+        rooms.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # not Linux, or no limit
+    return max(0, min(rooms))
+
+
+def keep_heap(bands: bool) -> None:
+    """Makes the C library keep freed memory for the next step instead of returning it to the system.
+
+    Else each large activation is mapped anew at every step, and the system clears its pages again and again.
+
+    Args:
+        bands: Whether a picture is looked at in bands; what is larger than those is then returned after all.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        trim, top_pad, mmap = -1, -2, -3  # of malloc.h
+        libc = ctypes.CDLL(None)
+        for option, value in ((trim, -1), (top_pad, 64 << 20), (mmap, 64 << 20 if bands else 2**31 - 1)):
+            libc.mallopt(option, value)
 
 
 def readable(size: float) -> str:

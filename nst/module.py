@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,15 +16,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst import functional as F
-from nst import memory
 from nst.data import Init, Level
-from nst.errors import InputError, RunError
+from nst.errors import InputError
 from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
+from nst.guard import TRIES, DivergenceError, Guard
 from nst.losses import Objective
-from nst.types import InputPath, WeightsSource
+from nst.optimizers import extend, halve, project, resample, resample_state, trim
+from nst.pace import Pace
+from nst.plan import Streaming
+from nst.streaming import Eye, eye_for
+from nst.types import Bytes, InputPath, WeightsSource
 from nst.weights import Backbone
 from nst.weights import load as load_weights
+
+log = logging.getLogger(__name__)
 
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
@@ -67,6 +75,11 @@ class StyleTransfer(pl.LightningModule):
             and saved; 0 shows the picture itself.
         init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
             painting's colour mean and covariance), or an image file.
+        bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
+            what surrounds a picture in the network leaves a thin frame on its outermost pixels.
+        streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
+            gradient, takes less memory and up to half as long again: `on`, `off`, or `auto`, where memory is short.
+        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -94,11 +107,20 @@ class StyleTransfer(pl.LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         average: float = 0.0,
         init: Init | InputPath = "content",
+        bleed: int = 0,
+        streaming: Streaming = "auto",
+        memory: Bytes | None = None,
     ) -> None:
         super().__init__()
         check_layers([*content_layers, *style_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
+        if bleed < 0:
+            raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
+        if padding == "circular" and bleed > 0:
+            raise InputError(f"Expected --model.bleed to be 0 with --model.padding circular, but got {bleed}")
+        if padding == "circular" and streaming == "on":
+            raise InputError("Expected --model.streaming to be auto or off with --model.padding circular, but got on")
         if not 0 <= strength <= 1:
             raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
         if strength < 1 and content_weight == 0:
@@ -122,11 +144,15 @@ class StyleTransfer(pl.LightningModule):
         self.pooling: Pooling = pooling
         self.padding: Padding = padding
         self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
-        self.decay, self.init, self.strength = average, init, strength
+        self.decay, self.init, self.bleed, self.strength = average, init, bleed, strength
         self.features: Features | None = None
+        self.eye: Eye | None = None
+        self.streaming: Streaming = streaming
+        self.memory = memory
         self.level: Level | None = None
         self.levels: list[Level] = []
         self.known_styles: deque[KnownStyle] = deque(maxlen=16)
+        self.guard, self.pace = Guard(), Pace([])
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
@@ -137,7 +163,8 @@ class StyleTransfer(pl.LightningModule):
     def configure_model(self) -> None:
         """Loads the network and sets the picture to its start, once."""
         if self.features is None:
-            self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
+            with self.precision():
+                self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its schedule."""
@@ -158,6 +185,9 @@ class StyleTransfer(pl.LightningModule):
         """Begins a level with its first step, also where a run was resumed in the middle of it."""
         if batch is not self.level:
             self.begin(batch)
+        if batch_idx == 0:
+            self.guard.begin()
+            self.pace.begin()
 
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
@@ -171,36 +201,50 @@ class StyleTransfer(pl.LightningModule):
             as pictures grow, and Adam's epsilon and L-BFGS's tolerances mean the same at every size.
 
         Raises:
-            RunError: If the objective is not finite.
+            DivergenceError: If the objective is not finite or has risen far.
         """
         terms = self.terms()
         total = self.objective.total(terms)
         if self.logs_now(batch, batch_idx):
             self.log_dict(self.curves(total, terms))
-        return check_finite(total, terms) * self.picture.numel()
+        self.guard.check(total, terms)
+        return total * self.picture.numel()
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Optimizer | LightningOptimizer, optimizer_closure: Any = None
     ) -> None:
         """Takes a step, brings the pixels back into [0, 1] and takes them into the average.
 
+        A step that does harm is made again from the last good picture, with half the step size.
+
         Raises:
-            RunError: If the objective is not finite; the picture is then the one before the step.
+            RunError: If that does not help either; the picture is then the last good one.
         """
-        before = self.picture.detach().clone()
-        try:
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        except RunError:
-            self.picture.data.copy_(before)
-            raise
-        project(self.picture, optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer)
+        own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        for tries in range(1, TRIES + 1):
+            self.guard.open(self.picture, own)
+            try:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+                project(self.picture, own)
+                self.guard.close(self.picture)
+                break
+            except DivergenceError as error:
+                self.guard.go_back(self.picture, error, again=tries < TRIES)
+                halve(own, [config.scheduler for config in self.trainer.lr_scheduler_configs])
+                reason = error.reason
+        if tries > 1:
+            log.info("%s: went back a step, and the learning rate is now %g", reason, own.param_groups[0]["lr"])
         if self.decay:
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
+        assert self.level is not None  # it was begun
+        if self.pace.step(self.level, self.guard.objective):
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
-        checkpoint["nst"] = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay}
+        made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
+        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that a checkpoint fits this run.
@@ -211,21 +255,25 @@ class StyleTransfer(pl.LightningModule):
         state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
         if made is None or "picture" not in state:
             raise InputError("Expected --ckpt_path to be a checkpoint of nst, but it is another program's")
-        there, levels = state["picture"].shape, self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
-        if checkpoint["epoch"] >= len(self.levels) or there != levels[0].content.shape:
-            raise InputError(
-                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
-                f"run's, but it holds {there[3]}×{there[2]}; change --data.content, --data.size or --data.min_size to "
-                "what it was made with"
-            )
-        for key, now in (("optimizer", type(self.make_optimizer([self.picture])).__name__), ("average", self.decay)):
+        optimizer = type(self.make_optimizer([self.picture])).__name__
+        for key, now in (("optimizer", optimizer), ("average", self.decay), ("bleed", self.bleed)):
             if made[key] != now:
                 raise InputError(
                     f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
                     f"{made[key]}; change --model.{key}"
                 )
+        height, width = trim(state["picture"], self.bleed).shape[2:]
+        levels = self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
+        if checkpoint["epoch"] >= len(self.levels) or (height, width) != (levels[0].height, levels[0].width):
+            raise InputError(
+                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
+                f"run's, but it holds {width}×{height}; change --data.content, --data.size or --data.min_size to "
+                "what it was made with"
+            )
         for name in self.state_dict():
             getattr(self, name).data = state[name].clone()
+        self.pace.load_state_dict(made["pace"])
+        self.guard.lowest = made["lowest"]
 
     # What they are made of
 
@@ -237,27 +285,22 @@ class StyleTransfer(pl.LightningModule):
         """
         if self.features is None:
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
-        self.levels = list(levels)
+        self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
-        level = levels[-1]
-        needed, there = self.features.activation_bytes(level.height, level.width), memory.total(self.device)
-        if needed > there:
-            raise InputError(
-                f"Expected --data.size to fit into memory, but {level.width}×{level.height} pixels need about "
-                f"{memory.readable(needed)} and {self.device} has {memory.readable(there)}; lower --data.size"
-            )
-        self._go_on_from(self._held(start(self.init, levels[0]), levels[0]))
+        optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, self.streaming, self.memory)
+        self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 
     def begin(self, level: Level) -> None:
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
-        size = (level.height, level.width)
-        if self.picture.shape[2:] != size:
-            shown = self.shown
-            self._go_on_from(self._held(resample(shown, size, "bicubic").clamp(0, 1), level))
+        size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
+        if shown.shape[2:] != size:
+            held = self._held(resample(shown, size, "bicubic").clamp(0, 1), level)
+            self._go_on_from(extend(held, self.bleed))
             for optimizer in self.trainer.optimizers:
-                resample_state(optimizer, shown.shape, size)
+                resample_state(optimizer, shape, size, self.bleed)
         self.aim(level)
 
     def _held(self, picture: Tensor, level: Level) -> Tensor:
@@ -275,8 +318,12 @@ class StyleTransfer(pl.LightningModule):
     @torch.no_grad()
     def aim(self, level: Level) -> None:
         """Computes the targets of a level."""
-        assert self.features is not None  # prepare comes first
-        self.objective.aim(self.features(level.content.to(self.device)), self.style_moments(level.style))
+        assert self.eye is not None  # prepare comes first
+        with self.precision():
+            photograph = extend(level.content.to(self.device), self.bleed)
+            content = self.eye.activations(photograph, self.objective.content)
+            style = self.style_moments(level.style)
+        self.objective.aim(content, style)
         self.level = level
 
     def style_moments(self, painting: Tensor) -> dict[str, F.Moments]:
@@ -284,16 +331,20 @@ class StyleTransfer(pl.LightningModule):
         for known, moments in self.known_styles:
             if torch.equal(known, painting):
                 return moments
-        assert self.features is not None
-        features = self.features(painting.to(self.device))
-        moments = {layer: F.moments(features[layer]) for layer in self.objective.style}
+        assert self.eye is not None
+        moments = self.eye.moments(painting.to(self.device), self.objective.style)  # type: ignore[arg-type]
         self.known_styles.append((painting, moments))
         return moments
 
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the network has its precision, also outside of the steps, where Lightning sets it."""
+        trainer = self._trainer
+        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
+
     def terms(self) -> dict[str, Tensor]:
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
-        assert self.features is not None
-        return self.objective(self.features(self.picture), self.picture)  # type: ignore[no-any-return]
+        assert self.eye is not None
+        return self.objective(self.eye.statistics(self.picture, self.objective), self.picture)  # type: ignore[no-any-return]
 
     def logs_now(self, level: Level, position: int) -> bool:
         """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.
@@ -311,22 +362,23 @@ class StyleTransfer(pl.LightningModule):
     @property
     def shown(self) -> Tensor:
         """The picture to show and save, (1, 3, H, W) in [0, 1]: the average where there is one."""
-        return shown_picture(self.state_dict(), self.decay)
+        return shown_picture(self.state_dict(), self.decay, self.bleed)
 
 
-def shown_picture(state: Mapping[str, Tensor], decay: float) -> Tensor:
+def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> Tensor:
     """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
 
     Args:
         state: The state dict.
         decay: Decay of the average; 0 for none.
+        bleed: Width of the margin, in pixels.
     """
     if decay and state["averaged"] > 0:
         # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
         picture = state["mean_picture"] / (1 - decay ** state["averaged"].double()).to(state["mean_picture"])
     else:
         picture = state["picture"]
-    return picture.detach().clamp(0, 1)
+    return trim(picture.detach().clamp(0, 1), bleed)
 
 
 def start(init: str, level: Level) -> Tensor:
@@ -353,69 +405,3 @@ def start(init: str, level: Level) -> Tensor:
         return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
     assert level.init is not None  # the data module reads files
     return level.init.clone()
-
-
-def resample(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks."""
-    return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
-
-
-@torch.no_grad()
-def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int]) -> None:
-    """Brings an optimiser's state to another size.
-
-    Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
-    stay positive (as style-transfer-pytorch does). L-BFGS starts anew: its pairs of steps and changes are of the
-    smaller picture's objective, and say little of the curvature of the new one.
-
-    Args:
-        optimizer: The optimiser of the picture, changed in place.
-        shape: The shape before, (1, 3, H, W).
-        size: The new height and width.
-    """
-    if isinstance(optimizer, torch.optim.LBFGS):
-        optimizer.state.clear()
-        optimizer._numel_cache = None  # it counts the values once
-        return
-    for state in optimizer.state.values():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == shape:
-                state[name] = resample(value, size, "bilinear" if "sq" in name else "bicubic")
-
-
-@torch.no_grad()
-def project(picture: Tensor, optimizer: Optimizer) -> None:
-    """Clips the pixels to [0, 1], and lets L-BFGS know.
-
-    L-BFGS takes the next change of the gradient for the effect of the step that it made; it is the effect of that step
-    and of the clipping. So the clipping is added to the step that it remembers, and its curvature estimates stay those
-    of the objective.
-
-    Args:
-        picture: (1, 3, H, W), changed in place.
-        optimizer: The optimiser that made the step.
-    """
-    inside = picture.clamp(0, 1)
-    if isinstance(optimizer, torch.optim.LBFGS):
-        memory_ = optimizer.state[picture]
-        if memory_.get("d") is not None and memory_.get("t"):
-            memory_["d"] += (inside - picture).flatten() / memory_["t"]
-    picture.copy_(inside)
-
-
-def check_finite(total: Tensor, terms: Mapping[str, Tensor]) -> Tensor:
-    """Returns the total if it is finite.
-
-    Raises:
-        RunError: If it is not; the message names the term.
-    """
-    if torch.isfinite(total):
-        return total
-    culprit = next((name for name, value in terms.items() if not torch.isfinite(value)), "total")
-    weight = {"content": "--model.content_weight", "style": "--model.style_weight"}.get(
-        culprit.partition("/")[0], "--model.tv_weight" if culprit == "tv" else "the weights"
-    )
-    raise RunError(
-        f"Expected a finite loss, but {culprit} is {float(terms.get(culprit, total)):g}: stopped, and the last good "
-        f"picture is kept; lower {weight} or the learning rate (--model.optimizer.lr)"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from jsonargparse.typing import register_type
 
@@ -13,6 +14,31 @@ class InputPath(str):
 
 class Pixels(int):
     """A whole number of pixels; `1e3` is one."""
+
+
+class Seconds(float):
+    """A length of time: `90`, `90s`, `1.5min` or `1h`."""
+
+    @classmethod
+    def parse(cls, value: object) -> Seconds:
+        """Reads a number or a text."""
+        match = re.fullmatch(r"\s*(\d*\.?\d+)\s*(s|sec|m|min|h)?\s*", str(value))
+        if match is None:
+            raise ValueError(f"expected a time such as 60s or 2min, but got {value}")
+        return cls(float(match[1]) * {"m": 60, "h": 3600}.get((match[2] or "s")[0], 1))
+
+
+class Bytes(int):
+    """An amount of memory: `6GiB`, `800MB` or a number of bytes."""
+
+    @classmethod
+    def parse(cls, value: object) -> Bytes:
+        """Reads a number or a text."""
+        match = re.fullmatch(r"\s*(\d*\.?\d+)\s*(?:([KMGT])(i?)B?|B)?\s*", str(value), re.IGNORECASE)
+        if match is None:
+            raise ValueError(f"expected an amount of memory such as 6GiB, but got {value}")
+        power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
+        return cls(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 class WeightsSource(str):
@@ -40,3 +66,5 @@ register_type(WeightsSource, serializer=str, deserializer=_resolve_weights)
 register_type(
     Pixels, serializer=int, deserializer=_whole, deserializer_exceptions=(ValueError, TypeError, OverflowError)
 )
+register_type(Bytes, serializer=int, deserializer=Bytes.parse)
+register_type(Seconds, serializer=float, deserializer=Seconds.parse)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nst.cli import main
+from nst.losses import Objective
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +50,14 @@ def data() -> Path:
     if not folder:
         pytest.skip("NST_DATA, the folder with real pictures and weights, is not set")
     return Path(folder)
+
+
+def statistics(objective: Objective, features: Mapping[str, Tensor], picture: Tensor) -> dict[str, Any]:
+    """What an objective needs to know of activations by layer, through torch's own gradients."""
+    found: dict[str, Any] = {}
+    for layer, activations in features.items():
+        found |= {name: loss.statistics(activations) for name, loss in objective.looking_at(layer).items()}
+    return {**found, "tv": objective.smoothness.statistics(picture)}
 
 
 TINY = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--trainer.enable_progress_bar", "false"]

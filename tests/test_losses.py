@@ -11,6 +11,7 @@ import torch
 from nst import functional as F
 from nst.errors import InputError
 from nst.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
+from tests.conftest import statistics
 
 
 def random(seed: int, channels: int = 3, size: int = 6) -> torch.Tensor:
@@ -38,7 +39,7 @@ def test_a_loss_is_the_function_of_its_target() -> None:
 def objective(**settings: float) -> Objective:
     made = Objective({"relu4_2": 2.0}, {"relu1_1": 1.0, "relu2_1": 3.0}, **settings)  # type: ignore[arg-type]
     layers = {"relu4_2": random(3), "relu1_1": random(4), "relu2_1": random(5)}
-    made.aim(layers, {layer: random(6 + i) for i, layer in enumerate(layers)})
+    made.aim(layers, {layer: F.moments(random(6 + i)) for i, layer in enumerate(layers)})
     return made
 
 
@@ -46,7 +47,7 @@ def test_weights_of_layers_are_shares() -> None:
     made = objective(content_weight=2.0, style_weight=8.0, tv_weight=0.5)
     assert made.weights == {"content/relu4_2": 2.0, "style/relu1_1": 2.0, "style/relu2_1": 6.0, "tv": 0.5}
     x = {"relu4_2": random(10), "relu1_1": random(11), "relu2_1": random(12)}
-    terms = made(x, random(13))
+    terms = made(statistics(made, x, random(13)), random(13))
     assert list(terms) == list(made.weights)
     by_hand = sum(made.weights[name] * float(value) for name, value in terms.items())
     assert float(made.total(terms)) == pytest.approx(by_hand, rel=1e-6)
@@ -59,7 +60,7 @@ def test_every_term_has_a_gradient() -> None:
     made = objective(tv_weight=1.0)
     x = {layer: random(20 + i).requires_grad_() for i, layer in enumerate(("relu4_2", "relu1_1", "relu2_1"))}
     picture = random(30).requires_grad_()
-    for name, term in made(x, picture).items():
+    for name, term in made(statistics(made, x, picture), picture).items():
         leaf = picture if name == "tv" else x[name.partition("/")[2]]
         (gradient,) = torch.autograd.grad(term, leaf)
         assert gradient.abs().max() > 0, name

@@ -50,11 +50,11 @@ class Recipe:
     """
 
     widths: tuple[int, ...] | None = None
-    steps: int = 6000
+    steps: int = 5000
     crops: int = 128
     sizes: tuple[int, ...] = (128, 192, 256)
     pixels: int = 6 * 128**2
-    rate: float = 5e-3
+    rate: float = 3e-3
     seed: int = 0
 
 

@@ -1,0 +1,108 @@
+"""Runs configs on pairs of pictures and judges the results with one fixed judge.
+
+    python -m benchmarks.quality configs/starry.yaml 'configs/best.yaml --model.content_weight 0.1' \\
+        --judge vgg16.safetensors --pairs pairs --size 256 --sheet sheet.png
+
+Each run is a command of its own, as a user would start it: its seconds and its peak memory are those of the whole
+command. The figures are explained in judge.py. A folder of pairs has a folder for each, with `content.*` and `style.*`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.judge import Judge
+
+FIGURES = ("seconds", "GiB", "look", "w2", "gram", "content", "tv")
+
+
+def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
+    """Returns the photographs and paintings of a folder of pairs, in the order of the pairs' names."""
+    found = [
+        (next(pair.glob("content.*")), next(pair.glob("style.*"))) for pair in sorted(folder.iterdir()) if pair.is_dir()
+    ]
+    if not found:
+        raise SystemExit(f"Expected --pairs to be a folder of folders with content.* and style.*, but got {folder}")
+    return found
+
+
+def run(words: list[str], folder: Path) -> tuple[float, float]:
+    """Runs `nst fit` and returns its seconds and its peak memory in GiB."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "nst", "fit", *words, "--trainer.enable_progress_bar", "false"]
+    process = subprocess.Popen(command, cwd=folder)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"failed: {shlex.join(command)}")
+    return seconds, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def contact_sheet(rows: list[list[Image.Image]], labels: list[str]) -> Image.Image:
+    """Lays pictures out in rows under labels."""
+    width, height = (max(side) for side in zip(*(picture.size for row in rows for picture in row), strict=True))
+    sheet = Image.new("RGB", (len(labels) * (width + 8), 24 + len(rows) * (height + 8)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, label in enumerate(labels):
+        pen.text((column * (width + 8) + 2, 4), label[: width // 7], "black", font)
+    for i, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * (width + 8), 24 + i * (height + 8)))
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", help="a config each, with options behind it if need be")
+    parser.add_argument("--judge", type=Path, required=True, help="state dict of a whole VGG16")
+    parser.add_argument("--pairs", type=Path, help="folder of pairs")
+    parser.add_argument("--pair", type=Path, nargs=2, action="append", default=[], metavar=("CONTENT", "STYLE"))
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--options", default="", help="options for all runs, such as '--model.backbone compact'")
+    parser.add_argument("--sheet", type=Path, help="where to put a contact sheet")
+    parser.add_argument("--keep", type=Path, help="folder to keep the pictures in")
+    options = parser.parse_args()
+
+    judge, rows = Judge(options.judge), list[list[Image.Image]]()
+    pairs = [(a, b) for a, b in options.pair] + (pairs_in(options.pairs) if options.pairs else [])
+    labels = ["content", "style"]
+    print(f"| pair | config | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
+    for content, style in pairs:
+        content, style = content.resolve(), style.resolve()
+        name = content.stem if content.stem != "content" else content.parent.name
+        shown = [Image.open(content).convert("RGB"), Image.open(style).convert("RGB")]
+        for picture in shown:
+            picture.thumbnail((options.size, options.size))
+        rows.append(shown)
+        for i, entry in enumerate(options.configs):
+            config, *more = shlex.split(entry)
+            label = " ".join([Path(config).stem, *more])
+            if len(rows) == 1:
+                labels.append(label)
+            with tempfile.TemporaryDirectory() as folder:
+                result = Path(folder) / "result.png"
+                words = ["--config", str(Path(config).resolve()), "--data.content", str(content), "--data.style"]
+                words += [str(style), "--data.size", str(options.size), "--output", str(result)]
+                seconds, memory = run([*words, *shlex.split(options.options), *more], Path(folder))
+                figures = {"seconds": seconds, "GiB": memory, **judge(result, content, style)}
+                rows[-1].append(Image.open(result).convert("RGB"))
+                if options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    rows[-1][-1].save(options.keep / f"{name}-{i}-{Path(config).stem}.png")
+            cells = [f"{figures[key]:.{0 if key == 'seconds' else 4 if key == 'look' else 3}f}" for key in FIGURES]
+            print(f"| {name} | {label} | {' | '.join(cells)} |", flush=True)
+    if options.sheet:
+        contact_sheet(rows, labels).save(options.sheet)
+
+
+if __name__ == "__main__":
+    main()

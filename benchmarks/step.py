@@ -1,0 +1,211 @@
+"""A step of `nst` against one of a plain PyTorch loop, each in a process of its own, alternating.
+
+    python -m benchmarks.step --size 512 --backbone vgg19
+
+The plain loop is what anybody would write: an nn.Sequential in float32, Gram matrices by matmul, autograd, Adam. Ours
+is a run through the Trainer with its callbacks, in its default precision and in float32. All take steps of one
+objective, five Gram layers and relu4_2. Reported are medians over the processes' median steps after a burn-in, the peak
+memory beyond that after `import torch`, and the share of the speed of a large matrix product, measured in the same
+processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+LOADED = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+STYLE = [f"relu{i}_1" for i in range(1, 6)]
+CONTENT = "relu4_2"
+KINDS = {"plain": "32-true", "default": None, "float32": "32-true"}
+GEMM = 2048
+
+
+def plain(size: int, backbone: str, steps: int, device: str) -> list[float]:
+    """Takes steps in a plain loop and returns the seconds of each."""
+    from nst import weights
+    from nst.features import layer_names
+
+    loaded = weights.load(backbone, "imagenet" if backbone == "compact" else "random:0")  # type: ignore[arg-type]
+    names, layers = layer_names(loaded.blocks), torch.nn.Sequential()
+    convolutions = iter(loaded.convolutions)
+    for name in names[: names.index("relu5_1") + 1]:
+        if name.startswith("conv"):
+            weight, bias = next(convolutions)
+            layer = torch.nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            layer.weight.data, layer.bias.data = weight, bias  # type: ignore[union-attr]
+            layers.append(layer)
+        else:
+            layers.append(torch.nn.ReLU() if name.startswith("relu") else torch.nn.MaxPool2d(2))
+    layers.requires_grad_(False).to(device)
+    mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(1, 3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225], device=device).view(1, 3, 1, 1)
+
+    def features(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x, taps = (x - mean) / deviation, {}
+        for name, layer in zip(names, layers, strict=False):
+            x = layer(x)
+            if name in (*STYLE, CONTENT):
+                taps[name] = x
+        return taps
+
+    def gram(x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(2)[0]
+        return flat @ flat.T / flat.shape[1]
+
+    content, style = pictures(size, device)
+    with torch.no_grad():
+        target, styles = features(content)[CONTENT], {x: gram(y) for x, y in features(style).items() if x in STYLE}
+    picture = content.clone().requires_grad_()
+    optimizer = torch.optim.Adam([picture], lr=0.02)
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        taps = features(picture)
+        loss = (taps[CONTENT] - target).square().sum() / target.square().sum()
+        for tap, wanted in styles.items():
+            loss = loss + 2 * (gram(taps[tap]) - wanted).square().sum() / wanted.square().sum()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def ours(size: int, backbone: str, steps: int, device: str, precision: str | None) -> list[float]:
+    """Takes steps through the Trainer and returns the seconds of each but the first."""
+    import lightning.pytorch as pl
+
+    from nst.callbacks import Checkpoints, Progress, Snapshots
+    from nst.data import Level, PictureData
+    from nst.module import StyleTransfer
+    from nst.precision import fastest
+    from nst.quiet import quiet_libraries
+    from nst.types import WeightsSource
+
+    marks = []
+
+    class Clock(pl.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            marks.append(time.perf_counter())
+
+    data = PictureData(steps=steps)
+    content, style = pictures(size, "cpu")
+    data.setup()
+    data.levels = [Level(0, steps, content, style)]
+    source = WeightsSource("imagenet" if backbone == "compact" else "random:0")
+    module = StyleTransfer(backbone, source)  # type: ignore[arg-type]  # a name that argparse took
+    accelerator = "cpu" if device == "cpu" else "gpu"
+    settings: dict[str, Any] = {"accelerator": accelerator, "precision": precision or fastest(accelerator)}
+    callbacks = [Checkpoints(), Snapshots(), Progress(), Clock()]
+    with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
+        pl.Trainer(
+            max_epochs=1, enable_model_summary=False, log_every_n_steps=10, callbacks=callbacks,
+            default_root_dir=folder, **settings,
+        ).fit(module, datamodule=data)  # fmt: skip
+    return [b - a for a, b in pairwise(marks)]
+
+
+def pictures(size: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws a photograph and a painting of blobs, (1, 3, size, size)."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(2, 3, size // 16, size // 16, generator=generator)
+    both = torch.nn.functional.interpolate(small, (size, size), mode="bicubic").clamp(0, 1).to(device)
+    return both[:1], both[1:]
+
+
+def gemm_speed(dtype: torch.dtype, device: str) -> float:
+    """Returns the operations per second of a large matrix product."""
+    a, times = torch.randn(GEMM, GEMM, device=device).to(dtype), []
+    for _ in range(12):
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()
+        times.append(time.perf_counter() - start)
+    return 2 * GEMM**3 / statistics.median(times[2:])
+
+
+def operations(size: int, backbone: str) -> float:
+    """Returns the operations of the convolutions of a step, there and back."""
+    from nst import weights
+    from nst.features import Features
+    from nst.streaming import stages
+
+    source = "imagenet" if backbone == "compact" else "random:0"
+    network = Features(weights.load(backbone, source), [*STYLE, CONTENT])  # type: ignore[arg-type]
+    return 4.0 * sum(x.operations * (size >> i) ** 2 for i, x in enumerate(stages(network, torch.float32)))
+
+
+def measured(options: argparse.Namespace) -> dict[str, float]:
+    """Measures one kind in this process."""
+    kind = options.kind
+    if kind == "plain":
+        times = plain(options.size, options.backbone, options.steps, options.device)
+    else:
+        times = ours(options.size, options.backbone, options.steps, options.device, KINDS[kind])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - LOADED
+    types = (torch.bfloat16, torch.float32)
+    speeds = {str(x).partition(".")[2]: gemm_speed(x, options.device) for x in types}
+    return {"seconds": statistics.median(times[options.burn_in :]), "peak": peak * 1024, **speeds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--backbone", default="vgg19", choices=["vgg19", "vgg16", "compact"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a process")
+    parser.add_argument("--burn-in", type=int, default=3, help="steps of a process that do not count")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.kind:
+        print(json.dumps(measured(options)))
+        return
+    rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(options.rounds):
+        for kind, found in rows.items():
+            command = [sys.executable, "-m", "benchmarks.step", *sys.argv[1:], "--kind", kind]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found.append(json.loads(output.splitlines()[-1]))
+    middle = {
+        kind: {key: statistics.median(row[key] for row in found) for key in found[0]} for kind, found in rows.items()
+    }
+    work = operations(options.size, options.backbone)
+    report: dict[str, Any] = {"size": options.size, "backbone": options.backbone, "device": options.device}
+    report |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "GFLOP": work / 1e9}
+    for kind, row in middle.items():
+        speed = work / row["seconds"]
+        report[kind] = row | {
+            "ratio": middle["plain"]["seconds"] / row["seconds"],
+            "GFLOP/s": speed / 1e9,
+            "of bf16 GEMM": speed / row["bfloat16"],
+            "of fp32 GEMM": speed / row["float32"],
+        }
+    if options.json:
+        print(json.dumps(report))
+        return
+    for kind in KINDS:
+        row = report[kind]
+        print(
+            f"{kind:8} {row['seconds']:.4f} s/step, {row['ratio']:.2f}× plain, {row['GFLOP/s']:.0f} GFLOP/s, "
+            f"{row['of bf16 GEMM']:.0%} of the bf16 GEMM, {row['of fp32 GEMM']:.0%} of the fp32 GEMM, "
+            f"{row['peak'] / 2**20:.0f} MiB"
+        )
+
+
+if __name__ == "__main__":
+    main()

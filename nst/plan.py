@@ -1,0 +1,91 @@
+"""How a picture is looked at in the memory that there is: its stages keep activations or work in bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nst.stages import Stage
+
+Streaming = Literal["auto", "on", "off"]
+
+BAND_HALOS = (64, 32, 16, 8, 4)
+"""Rows of a band, in halos: taller bands compute less twice and take more memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way through the network for pictures of one size.
+
+    Attributes:
+        rows: Rows of a band in each stage; a stage whose input has no more keeps its activations.
+        needed: Bytes that it takes at its peak, without the picture, the weights and the targets.
+        work: Its operations over those of a picture in memory.
+    """
+
+    rows: tuple[int, ...]
+    needed: int
+    work: float
+
+    @property
+    def streams(self) -> bool:
+        """Whether anything is computed twice."""
+        return self.work > 1
+
+
+def sides(stages: Sequence[Stage], side: int) -> list[int]:
+    """Returns the height, or the width, of each stage's input, given that of the picture."""
+    found = [side]
+    for stage in stages[1:]:
+        found.append(stage.features.pooled(found[-1]))
+    return found
+
+
+def whole(stages: Sequence[Stage], height: int, width: int) -> Plan:
+    """Returns the plan for a picture in memory."""
+    return _plan(stages, height, width, sides(stages, height))
+
+
+def streamed(stages: Sequence[Stage], height: int, width: int) -> list[Plan]:
+    """Returns the plans that look at the picture in bands, fewest operations first."""
+    plans = {_plan(stages, height, width, rows) for rows in _choices(stages, height)}
+    return sorted((plan for plan in plans if plan.streams), key=lambda plan: (plan.work, plan.needed))
+
+
+def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, room: float) -> Plan:
+    """Returns the plan with the fewest operations that fits into a room of so many bytes, or else the smallest one."""
+    if mode != "on" and (mode == "off" or whole(stages, height, width).needed <= room):
+        return whole(stages, height, width)
+    plans = streamed(stages, height, width) or [whole(stages, height, width)]
+    return next((plan for plan in plans if plan.needed <= room), min(plans, key=lambda plan: plan.needed))
+
+
+def _choices(stages: Sequence[Stage], height: int) -> Iterator[list[int]]:
+    """Yields rows for each stage: the last ones may keep everything, as they are small and cost the most."""
+    for halos in BAND_HALOS:
+        for kept in range(len(stages)):
+            rows = [max(2, min(halos * stage.halo, height >> i)) for i, stage in enumerate(stages)]
+            # the first stage has two bands at least: else it would be no stream
+            rows[0] = min(rows[0], max(2, (height + 1) // 2 + (height + 1) // 2 % 2))
+            yield [height >> i if i >= len(stages) - kept else count for i, count in enumerate(rows)]
+
+
+def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int]) -> Plan:
+    heights, widths = sides(stages, height), sides(stages, width)
+    forward = [stage.operations * h * w for stage, h, w in zip(stages, heights, widths, strict=True)]
+    work, held, peak = 0.0, 0.0, 0.0
+    inputs: list[float] = []
+    for i, (stage, count) in enumerate(zip(stages, rows, strict=True)):
+        h, w, size = heights[i], widths[i], stage.dtype.itemsize
+        banded = count < h
+        seen = min(h, count + 2 * stage.halo)
+        work += forward[i] * (3 * (1 + 2 * stage.halo / count) if banded else 2)
+        inputs.append(stage.channels[0] * h * w * size if i else 0)
+        kept = 0.0 if banded else stage.kept * h * w * size
+        # on the way back: the gradients of input and output besides what is held, and what a band works with
+        workspace = seen * w * size * ((stage.kept if banded else 0) + 4 * max(stage.channels))
+        output = stage.channels[-1] * (h // 2) * (w // 2) * size
+        held += inputs[-1] + kept
+        peak = max(peak, held + output + (inputs[-1] if banded else 0) + workspace)
+    return Plan(tuple(rows), round(peak), work / (2 * sum(forward)))

@@ -1,0 +1,206 @@
+"""The network between two pools, forward and backward by hand.
+
+The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
+float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
+weights; what a loss adds to a gradient is added in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from nst.features import Features, Padding, pad
+
+Look = Callable[[str, Tensor], None]
+"""Is shown a layer's name and its activations, (N, C, h, w)."""
+
+Pull = Callable[[str, Tensor, Tensor | None], Tensor]
+"""Takes a layer's name, its activations and the gradient so far, and returns it with that of the losses."""
+
+
+class Stage:
+    """The layers from one pool to the next.
+
+    Args:
+        features: The network.
+        layers: Names of the layers, in their order.
+        dtype: Type of the activations.
+    """
+
+    def __init__(self, features: Features, layers: Sequence[str], dtype: torch.dtype) -> None:
+        self.features, self.dtype = features, dtype
+        self.layers = list(layers)
+        self.taps = features.layers
+        self.convolutions = {
+            name: _Convolution(
+                getattr(features, f"{name}_weight"), getattr(features, f"{name}_bias"), features.padding, dtype
+            )
+            for name in self.layers
+            if name.startswith("conv")
+        }
+
+        weights: list[Tensor] = [getattr(features, f"{name}_weight") for name in self.convolutions]
+        self.channels = [weights[0].shape[1], *(len(weight) for weight in weights)]
+        """Channels of the input and of each convolution."""
+        self.kept = sum(self.channels[1:]) + (self.channels[-1] // 4 if self.pools else 0)
+        """Values for each position of the input that the way back needs."""
+        self.operations = sum(weight.numel() for weight in weights)
+        """Multiplications for each position of the input, one way."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether the stage ends in a pool."""
+        return self.layers[-1].startswith("pool")
+
+    @property
+    def halo(self) -> int:
+        """Rows above and below that a row of the output depends on, rounded up to whole windows of the pool."""
+        return len(self.convolutions) + len(self.convolutions) % 2
+
+    def forward(self, x: Tensor, look: Look) -> dict[str, Tensor]:
+        """Runs the stage.
+
+        Args:
+            x: Its input, (N, C, h, w), channels last in memory.
+            look: Is shown each layer that a loss asked for.
+
+        Returns:
+            What `backward` needs and the output, by layer.
+        """
+        kept: dict[str, Tensor] = {}
+        for name, following in zip(self.layers, [*self.layers[1:], ""], strict=True):
+            if name.startswith("conv"):
+                fused = following.startswith("relu") and name not in self.taps
+                x = self.convolutions[name].forward(x, fused)
+            elif name.startswith("relu"):
+                x = x if self.layers[self.layers.index(name) - 1] not in kept else x.relu()
+            else:
+                x = self.features.pool(x)
+            if not name.startswith("conv") or name in self.taps or not following:
+                kept[name] = x
+            if name in self.taps:
+                look(name, x)
+        return kept
+
+    def backward(self, x: Tensor, kept: dict[str, Tensor], gradient: Tensor | None, pull: Pull) -> Tensor:
+        """Carries a gradient from the output to the input.
+
+        Args:
+            x: The input that `forward` was given.
+            kept: What `forward` returned; it is emptied.
+            gradient: That of the output, (N, C', h', w'); None for 0.
+            pull: Adds the losses' gradient to that of each layer that they asked for.
+
+        Returns:
+            The gradient of the input, (N, C, h, w).
+        """
+        masked = False
+        for i in reversed(range(len(self.layers))):
+            name = self.layers[i]
+            y = kept.pop(name, None)
+            if name in self.taps:
+                assert y is not None
+                gradient = pull(name, y, gradient)
+            assert gradient is not None  # the deepest layer is one that a loss asked for
+            below = kept.get(self.layers[i - 1], x) if i else x
+            if name.startswith("conv"):
+                gradient = self.convolutions[name].backward(gradient, below)
+            elif name.startswith("relu"):
+                assert y is not None
+                gradient = gradient if masked else torch.ops.aten.threshold_backward(gradient, y, 0)
+            elif self.features.pooling == "max" and self.features.padding != "circular":  # which pools across borders
+                # The ReLU's zeros, on a quarter of the values: a window whose maximum is 0 passes nothing on.
+                masked = self.layers[i - 1] not in self.taps
+                if masked:
+                    gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
+                gradient = max_pool_gradient(gradient, below)
+                continue
+            else:
+                gradient = pull_back(self.features.pool, below, gradient)
+            masked = False
+        assert gradient is not None
+        return gradient
+
+
+class _Convolution:
+    """A 3×3 convolution and its gradient, with the weights laid out for both."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, padding: Padding, dtype: torch.dtype) -> None:
+        self.padding: Padding = padding
+        self.bias = bias.to(dtype)
+        self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.flipped = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+        self.fused = weight.device.type == "cpu" and dtype != torch.float64 and torch.backends.mkldnn.is_available()
+        if self.fused:
+            ones = (1, 1)
+            self.weight, self.flipped = (
+                torch.ops.mkldnn._reorder_convolution_weight(x, ones, ones, ones, 1)
+                for x in (self.weight, self.flipped)
+            )
+
+    def forward(self, x: Tensor, relu: bool) -> Tensor:
+        margin = 1
+        if self.padding != "zeros":
+            x, margin = self._pad(x), 0
+        return self._convolve(x, self.weight, self.bias, margin, relu)
+
+    def backward(self, gradient: Tensor, x: Tensor) -> Tensor:
+        if self.padding == "zeros":
+            return self._convolve(gradient, self.flipped, None, 1, False)
+        return pull_back(self._pad, x, self._convolve(gradient, self.flipped, None, 2, False))
+
+    def _pad(self, x: Tensor) -> Tensor:
+        return pad(x, (1, 1, 1, 1), self.padding)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: bool) -> Tensor:
+        if self.fused:
+            ones, margins = (1, 1), (margin, margin)
+            result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+                x, weight, bias, margins, ones, ones, 1, "relu" if relu else "none", [], ""
+            )
+            return result
+        x = nnf.conv2d(x, weight, bias, padding=margin)
+        return x.relu_() if relu else x
+
+
+def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """Returns the gradient of the input of a 2×2 max pooling: it goes to the first maximum of each window.
+
+    The maximum is found again from the input, in two halves: as fast as following indices, which take more memory than
+    what they point into.
+
+    Args:
+        gradient: That of the output, (N, C, h // 2, w // 2), channels last in memory.
+        x: The input, (N, C, h, w), likewise.
+    """
+    above_0 = -torch.finfo(x.dtype).tiny  # where two are equal, the first wins
+    n, c, height, width = x.shape
+    h, w = height // 2, width // 2
+    result = torch.empty_like(x, memory_format=torch.channels_last)
+    result[:, :, 2 * h :] = 0  # what does not fill a window
+    result[:, :, :, 2 * w :] = 0
+    pairs, into = (t.permute(0, 2, 3, 1)[:, : 2 * h, : 2 * w].unflatten(2, (w, 2)) for t in (x, result))
+    left, right = pairs.unbind(3)  # each (N, 2h, w, C)
+    top, bottom = torch.maximum(left, right).unflatten(1, (h, 2)).unbind(2)  # each (N, h, w, C)
+    wide = gradient.new_empty(n, h, 2, w, c)
+    _split(gradient.permute(0, 2, 3, 1), top - bottom, above_0, wide[:, :, 0], wide[:, :, 1])
+    _split(wide.flatten(1, 2), left - right, above_0, into[:, :, :, 0], into[:, :, :, 1])
+    return result
+
+
+def _split(gradient: Tensor, difference: Tensor, threshold: float, first: Tensor, second: Tensor) -> None:
+    """Writes each value of a gradient into `first` where the difference is above a threshold, else into `second`."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, difference, threshold, grad_input=first)
+    torch.sub(gradient, first, out=second)
+
+
+def pull_back(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
+    """Returns the gradient of a function's input from that of its output."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (result,) = torch.autograd.grad(function(x), x, gradient)
+    return result.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,107 @@
+"""The judge agrees with the package's mathematics, which it does not use, and the scripts run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from benchmarks import convergence, quality, sizes
+from benchmarks.judge import LOOK, STYLE, Judge
+from nst import functional as F
+from nst import images
+from nst.features import Features
+from nst.weights import load
+from tests.conftest import draw
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole VGG16's state dict, with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "vgg16.safetensors"
+    positions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    state = {}
+    for position, (weight, bias) in zip(positions, load("vgg16", "random:0").convolutions, strict=True):
+        state[f"features.{position}.weight"], state[f"features.{position}.bias"] = weight.contiguous(), bias
+    safetensors.torch.save_file(state, path)
+    return path
+
+
+def test_the_judge_measures_what_the_losses_do(weights: Path, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result, style = draw(tmp_path / "result.png", seed=5), draw(tmp_path / "style.png", seed=6)
+    figures = Judge(weights)(result, pair[0], style)
+    network = Features(load("vgg16", "random:0"), [*STYLE, "relu4_2"])
+    x, p, a = (network(images.load(path, "x").rgb) for path in (result, pair[0], style))
+    grams = [F.gram_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
+    w2 = [F.wasserstein_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
+    error = F.squared_error(x["relu4_2"], p["relu4_2"]) / p["relu4_2"].square().sum()
+    assert figures["gram"] == pytest.approx(float(sum(grams)) / 5, rel=1e-3)
+    assert figures["w2"] == pytest.approx(float(sum(w2)) / 5, rel=1e-3)
+    assert figures["look"] == pytest.approx(float(sum(w * d for w, d in zip(LOOK, w2, strict=True))) / 341, rel=1e-3)
+    assert figures["content"] == pytest.approx(float(error), rel=1e-3)
+
+
+def test_the_judge_finds_no_fault_with_the_pictures_themselves(weights: Path, pair: tuple[Path, Path]) -> None:
+    figures = Judge(weights)(pair[0], pair[0], pair[0])
+    assert figures.pop("tv") == pytest.approx(1)
+    assert figures == pytest.approx(dict.fromkeys(figures, 0), abs=1e-6)
+
+
+def test_a_contact_sheet_has_a_column_for_each_label() -> None:
+    red, blue = Image.new("RGB", (20, 10), "red"), Image.new("RGB", (10, 20), "blue")
+    sheet = quality.contact_sheet([[red, blue], [blue, red]], ["a", "b"])
+    assert sheet.size == (2 * 28, 24 + 2 * 28)
+    assert sheet.getpixel((0, 24)) == sheet.getpixel((28, 52)) == (255, 0, 0)
+    assert sheet.getpixel((28, 24)) == sheet.getpixel((0, 52)) == (0, 0, 255)
+
+
+@pytest.mark.slow
+def test_quality_and_sizes_print_a_row_for_each_run(
+    weights: Path,
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "pairs" / "one").mkdir(parents=True)
+    pair[0].rename(tmp_path / "pairs" / "one" / "content.png")
+    pair[1].rename(tmp_path / "pairs" / "one" / "style.png")
+    config = str(ROOT / "configs" / "debug.yaml")
+    common = ["--judge", str(weights), "--options=--data.steps 1"]
+    monkeypatch.setattr(
+        sys, "argv", ["x", config, *common, "--pairs", "pairs", "--size", "48", "--sheet", "a.png", "--keep", "kept"]
+    )
+    quality.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 3 and rows[2].startswith("| one | debug | ")
+    assert all(float(cell) >= 0 for cell in rows[2].split("|")[3:-1])
+    assert Image.open("a.png").width == 3 * 56
+    assert Image.open("kept/one-0-debug.png").size == (48, 40)
+    both = ["pairs/one/content.png", "pairs/one/style.png"]
+    monkeypatch.setattr(sys, "argv", ["x", config, *common, "--pair", *both, "--sizes", "48", "96"])
+    sizes.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["48", "96"]
+
+
+@pytest.mark.slow
+def test_curves_are_read_from_the_logs(pair: tuple[Path, Path]) -> None:
+    words = ["--config", str(ROOT / "configs" / "debug.yaml"), "--data.content", str(pair[0].resolve())]
+    curve = convergence.curve([*words, "--data.style", str(pair[1].resolve()), "--data.steps", "4"])
+    assert len(curve) == 4
+    assert curve[0][0] == 0 and curve[-1][1] < curve[0][1]
+
+
+def test_the_objective_falls_as_it_is_measured() -> None:
+    name, make = next(convergence.optimizers())
+    assert name == "Adam 0.01 (0.9, 0.999)"
+    torch.manual_seed(0)
+    values = convergence.fall(make, 64, cosine=True)
+    assert len(values) == len(convergence.MARKS)
+    assert values == sorted(values, reverse=True)

@@ -1,0 +1,219 @@
+"""The objective in bands of rows against the whole picture, and both against torch's own gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nst import weights
+from nst.errors import InputError
+from nst.features import Features
+from nst.functional import moments
+from nst.losses import Objective
+from nst.plan import Plan, streamed, whole
+from nst.streaming import Eye, Walk, bands, eye_for, stages
+from tests.conftest import statistics
+from tests.test_compact import random_weights
+
+CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
+
+
+def noise(height: int, width: int, seed: int) -> Tensor:
+    """Blobs: neighbours are alike, but no two maxima are."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, height // 8 + 2, width // 8 + 2, generator=generator, dtype=torch.float64)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    return (smooth + 0.1 * torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)) / 1.1
+
+
+def made(dtype: torch.dtype = torch.float64, size: tuple[int, int] = (70, 61), **settings: Any) -> tuple[Any, ...]:
+    """A small network, an objective with targets, and a picture."""
+    network = Features(random_weights("vgg19"), {**CONTENT, **STYLE}, **settings).to(dtype)
+    objective = Objective(CONTENT, STYLE, tv_weight=0.1, style_distance="frobenius")
+    with torch.no_grad():
+        content, style = network(noise(*size, 1).to(dtype)), network(noise(56, 48, 2).to(dtype))
+        objective.aim({x: content[x] for x in CONTENT}, {x: moments(style[x]) for x in STYLE})
+    return network, objective, noise(*size, 3).to(dtype)
+
+
+def reference(network: Features, objective: Objective, picture: Tensor) -> tuple[Tensor, Tensor]:
+    x = picture.clone().requires_grad_()
+    total = objective.total(objective(statistics(objective, network(x), x), x))
+    (gradient,) = torch.autograd.grad(total, x)
+    return total.detach(), gradient
+
+
+def seen(eye: Eye, objective: Objective, picture: Tensor) -> tuple[Tensor, Tensor]:
+    x = picture.clone().requires_grad_()
+    total = objective.total(objective(eye.statistics(x, objective), x))
+    (gradient,) = torch.autograd.grad(total, x)
+    return total.detach(), gradient
+
+
+class Fixed(Eye):
+    """An eye whose bands a test chooses."""
+
+    rows: tuple[int, ...]
+
+    def plan(self, picture: Tensor) -> Plan:
+        return Plan(self.rows, 0, 2.0)
+
+
+def fixed(network: Features, *rows: int) -> Fixed:
+    eye = Fixed(network)
+    eye.rows = rows
+    return eye
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
+@pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
+def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: str) -> None:
+    network, objective, picture = made(pooling=pooling, padding=padding)
+    value, gradient = reference(network, objective, picture)
+    for eye in (Eye(network, "off"), fixed(network, 16, 12, 8, 4), fixed(network, 32, 34, 17, 8)):
+        again, found = seen(eye, objective, picture)
+        assert float(again) == pytest.approx(float(value), rel=1e-12)
+        assert difference(found, gradient) < 1e-11  # float64, in another order
+
+
+@pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17)])
+@pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
+def test_a_picture_that_tiles_has_torchs_value_and_gradient(pooling: str, size: tuple[int, int]) -> None:
+    network, objective, picture = made(size=size, pooling=pooling, padding="circular")
+    objective.smoothness.wrap = True
+    value, gradient = reference(network, objective, picture)
+    eye = Eye(network, "auto", room=1)  # too small a room, and still not in bands
+    assert not eye.plan(picture).streams
+    again, found = seen(eye, objective, picture)
+    assert float(again) == pytest.approx(float(value), rel=1e-12)
+    assert difference(found, gradient) < 1e-11
+    taps = network(picture)
+    for layer, activations in eye.activations(picture, network.layers).items():
+        torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("height", [32, 33, 34, 63, 64, 65])
+def test_pictures_that_just_fill_or_exceed_bands(height: int) -> None:
+    network, objective, picture = made(size=(height, 40))
+    value, gradient = reference(network, objective, picture)
+    again, found = seen(fixed(network, 32, 16, 8, 4), objective, picture)
+    assert float(again) == pytest.approx(float(value), rel=1e-12)
+    assert difference(found, gradient) < 1e-11
+
+
+@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+def test_every_distance_in_bands(distance: Any) -> None:
+    network, _, picture = made()
+    other = Objective(CONTENT, STYLE, tv_weight=0.1, tv_norm="l2", style_distance=distance)
+    painting, photograph = noise(56, 48, 2), noise(70, 61, 1)
+    eye = fixed(network, 16, 12, 8, 4)
+    other.aim(eye.activations(photograph, other.content), eye.moments(painting, other.style))  # type: ignore[arg-type]
+    value, gradient = reference(network, other, picture)
+    again, found = seen(eye, other, picture)
+    assert float(again) == pytest.approx(float(value), rel=1e-9)
+    assert difference(found, gradient) < 1e-6  # the target's factor is of numerical rank
+
+
+def test_targets_in_bands_are_those_of_the_whole() -> None:
+    network, objective, picture = made()
+    taps = network(picture)
+    eye = fixed(network, 16, 12, 8, 4)
+    for layer, activations in eye.activations(picture, CONTENT).items():
+        torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+    for layer, found in eye.moments(picture, objective.style).items():
+        torch.testing.assert_close(found.outer, moments(taps[layer]).outer, rtol=1e-10, atol=0)
+        assert found.positions == taps[layer].shape[2] * taps[layer].shape[3]
+
+
+def test_the_gradient_is_that_of_differences() -> None:
+    network, objective, picture = made(size=(20, 18), pooling="avg")
+    eye = fixed(network, 8, 6, 4, 2)
+    direction = noise(20, 18, 4) - 0.5
+    _, gradient = seen(eye, objective, picture)
+    up, down = (seen(eye, objective, picture + step * direction)[0] for step in (1e-6, -1e-6))
+    assert float((gradient * direction).sum()) == pytest.approx(float(up - down) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(640, 768), (389, 517)])
+def test_vgg19_in_bands_in_float32(size: tuple[int, int]) -> None:
+    layers = {f"relu{i}_1": 1.0 for i in range(1, 6)}
+    network = Features(weights.load("vgg19", "random:0"), {*layers, "relu4_2"})
+    objective = Objective({"relu4_2": 1.0}, layers, tv_weight=0.1)
+    photograph, painting, picture = (noise(*size, seed).float() for seed in (1, 2, 3))
+    eye = Eye(network, "off")
+    objective.aim(eye.activations(photograph, objective.content), eye.moments(painting, objective.style))  # type: ignore[arg-type]
+    value, gradient = seen(eye, objective, picture)
+    again, found = seen(Eye(network, "on", 0.0), objective, picture)
+    assert float(again) == pytest.approx(float(value), rel=1e-5)
+    assert difference(found, gradient) < 1e-5
+
+
+def test_bfloat16_in_bands_has_float32_sums() -> None:
+    network, objective, picture = made(torch.float32)
+    value, gradient = seen(Eye(network, "off"), objective, picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        again, found = seen(fixed(network, 16, 12, 8, 4), objective, picture)
+    assert found.dtype == again.dtype == torch.float32
+    assert float(again) == pytest.approx(float(value), rel=0.02)
+    assert 1e-6 < difference(found, gradient) < 0.1  # it was bfloat16, with eight bits
+
+
+def test_without_a_gradient_nothing_is_kept() -> None:
+    network, objective, picture = made()
+    kept: list[int] = []
+
+    class Watched(Walk):
+        def forward(self, *args: Any) -> None:
+            super().forward(*args)
+            kept.append(len(self.inputs))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nst.streaming.Walk", Watched)
+        with torch.no_grad():
+            Eye(network).statistics(picture, objective)
+        Eye(network).statistics(picture.requires_grad_(), objective)
+    assert kept == [0, 4]
+
+
+def test_bands_cover_every_row_once() -> None:
+    for height in range(1, 70):
+        found = bands(height, 16, 4)
+        assert [row for band in found for row in range(band.start, band.stop)] == list(range(height))
+        assert all(band.start % 2 == band.top % 2 == 0 for band in found)
+        assert all(max(0, band.start - 4) == band.top and band.bottom <= height for band in found)
+        assert max(band.stop - band.start for band in found) <= 16
+
+
+def test_more_memory_means_less_work() -> None:
+    network = Features(weights.load("vgg19", "random:0"), ["relu5_1"])
+    cut = stages(network, torch.bfloat16)
+    plans = streamed(cut, 4096, 4096)
+    best = [min((p.work for p in plans if p.needed <= room << 30), default=99) for room in (2, 4, 8)]
+    assert best[0] > best[1] >= best[2] > 1
+    assert whole(cut, 4096, 4096).needed > 8 << 30
+    assert whole(cut, 4096, 4096).work == 1
+
+
+def test_the_watch_is_told_of_every_band() -> None:
+    network, objective, picture = made()
+    eye, told = fixed(network, 32, 35, 17, 8), list[tuple[int, int]]()
+    eye.watch = lambda done, of: told.append((done, of))
+    seen(eye, objective, picture)
+    assert told == [(i + 1, 12) for i in range(12)]
+
+
+def test_too_little_memory_is_refused_with_what_would_do() -> None:
+    network, objective, picture = made(size=(600, 500))
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) MiB for 500×600.*but got 1.0 MiB"):
+        eye_for(network, objective, optimizer, picture, "auto", 1 << 20)
+    with pytest.raises(InputError, match=r"without --model.streaming"):
+        eye_for(network, objective, optimizer, picture, "off", 1 << 20)
