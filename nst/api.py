@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nst import images, precision
+from nst.color import Color
 from nst.data import PictureData
 from nst.module import StyleTransfer
 from nst.quiet import quiet_libraries
@@ -30,6 +31,7 @@ def stylize(
     weights: str | os.PathLike[str] = "imagenet",
     seed: int = 0,
     style_scale: float = 1.0,
+    color: Color = "style",
     trainer: dict[str, Any] | None = None,
     **model: Any,
 ) -> Image.Image:
@@ -45,6 +47,7 @@ def stylize(
         weights: `imagenet`, `random:SEED` or a path.
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
         style_scale: Longer side of the painting over that of the result.
+        color: Whose colours the picture wears: `style`, `content`, `match` or `histogram`.
         trainer: Settings of the Lightning Trainer, such as `{"accelerator": "cpu", "precision": "32-true"}`.
         **model: Other settings of StyleTransfer, such as `style_weight=20` or `init="noise"`.
 
@@ -60,7 +63,9 @@ def stylize(
         min_size=None if min_size is None else Pixels(min_size),
         steps=steps,
         style_scale=style_scale,
+        color=color,
         init=model.get("init", "content"),
+        tile=model.get("padding") == "circular",
     )
     for role, source in (("content", content), ("style", style)):
         if isinstance(source, Image.Image):
@@ -75,4 +80,4 @@ def stylize(
     with quiet_libraries(), torch.random.fork_rng():
         torch.manual_seed(seed)
         pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)
-    return images.encode(module.shown, data.alpha)
+    return images.encode(data.finished(module.shown), data.alpha)

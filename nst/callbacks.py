@@ -16,10 +16,11 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nst import images
-from nst.data import Level
+from nst import images, record
+from nst.data import Level, PictureData
 from nst.errors import InputError, RunError
 from nst.module import StyleTransfer
+from nst.record import Record
 
 
 def _folder(trainer: pl.Trainer) -> Path:
@@ -111,12 +112,16 @@ class Result(Callback):
 
     Args:
         output: Where to put the picture besides the run's folder; the suffix sets the format.
+
+    Attributes:
+        record: How the picture is made; where it is known, every picture and every checkpoint keeps it.
     """
 
     def __init__(self, output: str | None = None) -> None:
         if output is not None:
             images.check_output(output)
         self.output = output
+        self.record: Record | None = None
 
     def paths(self, trainer: pl.Trainer) -> list[Path]:
         """Returns the places of the picture, the one that matters most to the user first."""
@@ -129,11 +134,27 @@ class Result(Callback):
         if trainer.global_step > 0:
             self._save(trainer, pl_module)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["record"] = self.text(trainer)
+
+    def text(self, trainer: pl.Trainer) -> str | None:
+        """Returns the record with the steps that were taken, as YAML."""
+        if self.record is None:
+            return None
+        # by what the loop says and not by steps: a level may end before all of its own
+        begun, steps = trainer.fit_loop.epoch_progress.current.ready, trainer.fit_loop.epoch_loop.batch_progress
+        ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
+        levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
+        return record.dump(self.record, trainer.global_step, complete=ended and begun >= len(levels))
+
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
+        data: PictureData = trainer.datamodule  # type: ignore[attr-defined]
         for path in reversed(self.paths(trainer)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            images.save(module.shown, path, trainer.datamodule.alpha)  # type: ignore[attr-defined]  # ours
+            images.save(data.finished(module.shown), path, data.alpha, self.text(trainer))
 
 
 class Snapshots(Callback):
@@ -163,7 +184,8 @@ class Snapshots(Callback):
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if last or trainer.global_step % self.every_n_steps == 0:
             assert isinstance(pl_module, StyleTransfer)
-            self._show(trainer, {"picture": pl_module.shown})
+            finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
+            self._show(trainer, {"picture": finished})
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # it has
             (step, then), now = self._mark, time.monotonic()
             pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))

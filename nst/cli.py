@@ -24,18 +24,23 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import __version__, clock, images, precision
+from nst import __version__, clock, images, precision, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
-from nst.data import PictureData
+from nst.data import PictureData, finished
 from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
+from nst.record import Record
 from nst.types import Seconds
+
+log = logging.getLogger(__name__)
 
 LOGS = "lightning_logs"
 HELP = f"""nst {__version__}: neural style transfer
 
   nst fit      make a picture: nst fit --config configs/starry.yaml --data.content photo.jpg
+  nst batch    make many: nst batch --config configs/starry.yaml --data.content 'photos/*.jpg' --output out/
+  nst sweep    compare settings: nst sweep --config configs/starry.yaml --model.style_weight 1,10 --output sheet.png
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
 
 Each has --help."""
@@ -61,7 +66,8 @@ class CLI(LightningCLI):
     datamodule: PictureData
 
     def __init__(self, args: Sequence[str], prog: str, description: str) -> None:
-        self.args = list(args)
+        self.made_from: Record | None = None
+        self.args = self._unpacked(args)
         super().__init__(
             StyleTransfer,
             PictureData,
@@ -79,6 +85,30 @@ class CLI(LightningCLI):
         except ArgumentError as error:
             raise InputError(explain(str(error), parser.get_defaults().keys())) from None
 
+    def _unpacked(self, args: Sequence[str]) -> list[str]:
+        """Returns the arguments with the settings that a picture holds in the place of that picture's name."""
+        words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+        for i, word in enumerate(words[1:], 1):
+            if words[i - 1] in ("-c", "--config") and word.lower().endswith(images.SUFFIXES):
+                self.made_from = record.read(word)
+                words[i] = yaml.safe_dump(self.made_from["config"])
+        return words
+
+    def record(self) -> Record:
+        """Describes the run, once its network has been loaded."""
+        files, numbers = dict(self.datamodule.files), weights.file(*self.model.source)
+        if numbers is not None:
+            files["model.weights"] = numbers
+        assert self.model.features is not None
+        return record.make(self.settings(), files, self.model.features.name)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the resolved settings as plain values."""
+        settings = dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        trainer = settings["trainer"]
+        trainer["precision"] = trainer["precision"] or precision.fastest(trainer["accelerator"])
+        return settings
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
         parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from; `last` for the newest.")
@@ -86,6 +116,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
         parser.link_arguments("model.init", "data.init")
+        parser.link_arguments("model.padding", "data.tile", compute_fn=lambda padding: padding == "circular")
         parser.link_arguments("budget", "data.budget")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -160,6 +191,9 @@ def fit(args: Sequence[str]) -> int:
     trainer = cli.trainer
     checkpoints = next(x for x in trainer.checkpoint_callbacks if isinstance(x, Checkpoints))
     result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]
+    result.record = cli.record()
+    for line in record.differences(cli.made_from, result.record) if cli.made_from else ():
+        log.info(line)
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path)
     except SystemExit:  # Lightning's end of a second Ctrl-C
@@ -186,15 +220,31 @@ def export(args: Sequence[str]) -> int:
         raise InputError(explain(str(error), ["ckpt_path", "output"])) from None
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
-    alpha = checkpoint.get("PictureData", {}).get("alpha")
+    alpha, lab = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "lab"))
     made = checkpoint["nst"]
     picture = shown_picture(checkpoint["state_dict"], made["average"], made["bleed"])
-    images.save(picture, settings.output, None if alpha is None else alpha / 255)
+    if lab is not None:
+        picture = finished(picture, lab)
+    images.save(picture, settings.output, None if alpha is None else alpha / 255, checkpoint.get("record"))
     print(f"picture   {settings.output}")
     return 0
 
 
-COMMANDS = {"fit": fit, "export": export}
+def batch(args: Sequence[str]) -> int:
+    """Makes one picture after another in the same manner."""
+    from nst import batch  # which is built on this module
+
+    return batch.batch(args)
+
+
+def sweep(args: Sequence[str]) -> int:
+    """Makes a sheet of pictures with different settings."""
+    from nst import sweep
+
+    return sweep.sweep(args)
+
+
+COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -218,7 +268,9 @@ def main(args: Sequence[str] | None = None) -> int:
     notices.setLevel(logging.INFO)
     try:
         if command not in COMMANDS:
-            raise InputError(f"Expected a command, fit or export, but got {command}{nearest(command, COMMANDS)}")
+            *names, last = COMMANDS
+            known = f"{', '.join(names)} or {last}"
+            raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
         with quiet_libraries():
             return COMMANDS[command](rest)
     except (InputError, MisconfigurationException) as error:

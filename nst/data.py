@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as nnf
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from nst import color as colors
 from nst import images, memory
+from nst.color import Color, Matching
 from nst.errors import InputError
 from nst.images import MAX_PIXELS, Picture
 from nst.types import InputPath, Pixels, Seconds
@@ -108,8 +111,13 @@ class PictureData(LightningDataModule):
             steps before; 0 for never.
         style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
             A painting is never enlarged past its own pixels.
+        color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's: its chroma and its
+            broad light and shade, so that only the lightness of strokes is painted; `match`, the painting recoloured to
+            the mean and covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
+        color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
         max_pixels: Refuse larger files, which may be decompression bombs.
         init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
+        tile: Whether the result is to tile; the photograph and a file to start from are then made to tile first.
 
     Raises:
         InputError: If a number is out of range; files are looked at in `setup`.
@@ -126,8 +134,11 @@ class PictureData(LightningDataModule):
         budget: Seconds | None = None,
         min_improvement: float = 0.0,
         style_scale: float = 1.0,
+        color: Color = "style",
+        color_match: Matching = "symmetric",
         max_pixels: int = MAX_PIXELS,
         init: Init | InputPath = "content",
+        tile: bool = False,
     ) -> None:
         super().__init__()
         if size < 1:
@@ -149,9 +160,13 @@ class PictureData(LightningDataModule):
         self.steps = steps if isinstance(steps, list) else [steps]
         self.budget, self.min_improvement = budget, min_improvement
         self.style_scale, self.max_pixels = style_scale, max_pixels
+        self.tile, self.color = tile, color
+        self.color_match: Matching = color_match
         self.pictures: dict[str, Picture] = {}
+        self.files: dict[str, Path] = {}
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
+        self.lab: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the files and makes the levels, once."""
@@ -161,11 +176,17 @@ class PictureData(LightningDataModule):
         style = self._picture("style", self.style)
         init = self._picture("init", self.init) if _is_file(self.init) else None
         self._check(*fit(content.height, content.width, self.size), content)
+        if self.tile:
+            content = content.resized(*fit(content.height, content.width, self.size))
+            content = replace(content, rgb=images.periodic(content.rgb))
+            init = replace(init, rgb=images.periodic(init.rgb)) if init else None
+        if self.color != "style":
+            content, style = self._colored(content, style)
         sizes = self._sizes(content)
         for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
             fitted = content.resized(*fit(content.height, content.width, size))
             start = init.resized(fitted.height, fitted.width).rgb if init and index == 0 else None
-            painting = self._fit_style(style, size)
+            painting = self._fit_style(style, size).rgb
             self.levels.append(Level(index, steps, fitted.rgb, painting, start, seconds, self.min_improvement))
         self.alpha = fitted.alpha
 
@@ -173,19 +194,36 @@ class PictureData(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return Steps(self.levels[min(epoch, len(self.levels) - 1)])
 
+    def finished(self, picture: Tensor) -> Tensor:
+        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's colours where they are asked for."""
+        return picture if self.lab is None else finished(picture, self.lab)
+
     def state_dict(self) -> dict[str, Any]:
-        """The opacity of the result, as bytes, so that a checkpoint can be exported with it."""
-        return {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
+        """The opacity of the result, as bytes, and its colours, so that a checkpoint can be exported with them."""
+        state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
+        return state if self.lab is None else {**state, "lab": self.lab}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: the opacity comes from the photograph."""
+        """Nothing to restore: opacity and colours come from the photograph."""
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
             path = str(sample_path(role)) if source == "sample" else source
             key = "model.init" if role == "init" else f"data.{role}"
             self.pictures[role] = images.load(path, key, self.max_pixels)
+            self.files[key] = Path(path)
         return self.pictures[role]
+
+    def _colored(self, content: Picture, style: Picture) -> tuple[Picture, Picture]:
+        """Returns photograph and painting at the result's size as the network is to see them."""
+        fitted = content.resized(*fit(content.height, content.width, self.size))
+        painting = style.resized(*fit(style.height, style.width, self._style_size(style, self.size)))
+        if self.color == "content":
+            self.lab = colors.to_lab(fitted.rgb)
+        rgb, painted = colors.recolored(
+            *(self.color, fitted.rgb, painting.rgb, self.color_match, fitted.alpha, painting.alpha)
+        )
+        return replace(fitted, rgb=rgb), replace(painting, rgb=painted)
 
     def _sizes(self, content: Picture) -> list[int]:
         """Returns the levels' longer sides, ascending; a level too narrow for a network to see anything is left out."""
@@ -224,20 +262,31 @@ class PictureData(LightningDataModule):
                 f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
             )
 
-    def _fit_style(self, style: Picture, size: int) -> Tensor:
-        wanted = max(1, round(size * self.style_scale))
-        own = max(style.height, style.width)
+    def _fit_style(self, style: Picture, size: int) -> Picture:
         if min(style.height, style.width) < SMALLEST:
             raise InputError(
                 f"Expected --data.style to be at least {SMALLEST}×{SMALLEST} pixels, "
                 f"but {style.name} is {style.width}×{style.height}"
             )
-        if own < wanted and size == self.size:
+        longer, wanted = self._style_size(style, size), round(size * self.style_scale)
+        if longer < wanted and size == self.size:
             log.info(
                 "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
                 *(style.name, style.width, style.height, wanted),
             )
-        return style.resized(*fit(style.height, style.width, min(wanted, own))).rgb
+        return style.resized(*fit(style.height, style.width, longer))
+
+    def _style_size(self, style: Picture, size: int) -> int:
+        """Returns the painting's longer side at a level of that size: never more than its own."""
+        return min(max(1, round(size * self.style_scale)), max(style.height, style.width))
+
+
+def finished(picture: Tensor, lab: Tensor) -> Tensor:
+    """Gives a picture, (1, 3, H, W), the colours of the photograph at the result's size, in CIE L*a*b*."""
+    size = picture.shape[2:]
+    if lab.shape[2:] != size:  # while a run is on its way to the result
+        lab = nnf.interpolate(lab, size, mode="bicubic", align_corners=False, antialias=True)
+    return colors.with_colors(picture, lab.to(picture))
 
 
 def fit(height: int, width: int, longer: int) -> tuple[int, int]:

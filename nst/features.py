@@ -13,7 +13,7 @@ from nst.errors import InputError, nearest
 from nst.weights import BLOCKS, Weights
 
 Pooling = Literal["max", "avg", "l2"]
-Padding = Literal["zeros", "replicate", "reflect"]
+Padding = Literal["zeros", "replicate", "reflect", "circular"]
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -56,7 +56,7 @@ class Features(nn.Module):
         pooling: `max`; `avg` and `l2` are smoother, and are scaled so that activations keep their size. (Gatys et al.
             use average pooling without that factor.)
         padding: What surrounds each layer's input: `zeros`, as in training; `replicate` or `reflect`, which leave no
-            frame at the picture's border.
+            frame at the picture's border; `circular`, the opposite border, so that the picture tiles.
 
     Raises:
         InputError: If the network has no such layer.
@@ -107,7 +107,13 @@ class Features(nn.Module):
         above = self.sequence[: self.sequence.index(layer) + 1]
         pools = sum(name.startswith("pool") for name in above)
         channels = next(self.channels[name] for name in reversed(above) if name in self.channels)
-        return channels, height >> pools, width >> pools
+        for _ in range(pools):
+            height, width = self.pooled(height), self.pooled(width)
+        return channels, height, width
+
+    def pooled(self, side: int) -> int:
+        """Returns what a pool makes of a height or a width: half, rounded down, or up where pictures tile."""
+        return (side + 1) // 2 if self.padding == "circular" else side // 2
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
         """Runs the network on a picture.
@@ -140,13 +146,20 @@ class Features(nn.Module):
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if self.padding == "zeros":
             return nnf.conv2d(x, weight, bias, padding=1)
-        return nnf.conv2d(nnf.pad(x, (1, 1, 1, 1), mode=self.padding), weight, bias)
+        return nnf.conv2d(pad(x, (1, 1, 1, 1), self.padding), weight, bias)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Pools activations, (N, C, h, w), to (N, C, h // 2, w // 2)."""
+        """Pools activations, (N, C, h, w), to halves of their sides (see `pooled`)."""
+        if self.padding == "circular":  # an odd row or column is pooled with the first, and not left out
+            x = pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), "circular")
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":
             return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
         # the root of the sum of squares; the small term gives it a gradient where all four are 0
         return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE
+
+
+def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:
+    """Surrounds activations, (N, C, h, w), left, right, above and below; the channels come last in memory."""
+    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular forgets the layout

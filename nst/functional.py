@@ -222,18 +222,21 @@ def content_distance(error: Tensor, energy: Tensor, normalization: Normalization
     return error / energy if normalization == "relative" else error / 2
 
 
-def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None) -> Tensor:
+def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None, wrap: bool = False) -> Tensor:
     """Sums the differences between neighbouring pixels, horizontal and vertical ones apart (anisotropic).
 
     Args:
         picture: (N, 3, H, W).
         norm: `l1` sums absolute differences, `l2` squared ones.
         below: The row under these, (N, 3, 1, W), where they are a part of a picture.
+        wrap: Whether the last row is followed by the first, and the last column likewise, as in a picture that tiles;
+            it has to be whole.
 
     Returns:
         The sum, a scalar; not divided by the number of values.
     """
-    down, right = picture.diff(dim=2, append=below), picture.diff(dim=3)
+    around = (picture[:, :, :1], picture[..., :1]) if wrap else (below, None)
+    down, right = picture.diff(dim=2, append=around[0]), picture.diff(dim=3, append=around[1])
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()
     return down.square().sum() + right.square().sum()

@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from nst.errors import InputError, RunError
@@ -27,6 +27,12 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 MAX_PIXELS = 178_956_970
 """Pixels above which a file may be a decompression bomb; the limit at which Pillow refuses."""
+
+PNG_KEY, DESCRIPTION = "nst", 0x010E
+"""Where a picture's metadata is: the key of PNG's text, and the ImageDescription of EXIF and TIFF."""
+
+LONGEST_IN_JPEG = 65_000
+"""Characters above which JPEG has no place for a description."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,29 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
         for channel in image[0]
     ]
     return torch.from_numpy(np.stack(channels))[None].clamp(0, 1)
+
+
+def periodic(image: Tensor) -> Tensor:
+    """Takes from an image, (1, C, H, W) in [0, 1], the smooth part that keeps it from tiling.
+
+    What is inside stays, but for slow changes of brightness; the steps between opposite borders are gone.
+
+    Source:
+        Moisan, "Periodic plus smooth image decomposition" (2011), equations 7 to 11. We repeat it, since clipping to
+        [0, 1] brings a little of the steps back.
+    """
+    wide = image.double()
+    down, right = (2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64)) for n in image.shape[2:])
+    laplacian = down[:, None] + right[None, :] - 4
+    laplacian[0, 0] = 1  # the mean has no step
+    for _ in range(5):
+        steps = torch.zeros_like(wide)
+        for dim in (2, 3):
+            step = wide.narrow(dim, -1, 1) - wide.narrow(dim, 0, 1)
+            steps.narrow(dim, 0, 1).add_(step)
+            steps.narrow(dim, -1, 1).sub_(step)
+        wide = (wide - torch.fft.ifft2(torch.fft.fft2(steps) / laplacian).real).clamp(0, 1)
+    return wide.to(image)
 
 
 def load(path: str | os.PathLike[str], key: str = "picture", max_pixels: int = MAX_PIXELS) -> Picture:
@@ -119,13 +148,14 @@ def encode(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:
     return Image.fromarray(_quantised(rgb, alpha, np.uint8))
 
 
-def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None) -> None:
+def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None, metadata: str | None = None) -> None:
     """Writes a picture in the format of the path's suffix, with an sRGB profile; a file there is replaced at once.
 
     Args:
         rgb: (1, 3, H, W) in [0, 1].
         path: Ends in one of SUFFIXES.
         alpha: Opacity, (1, 1, h, w), brought to the picture's size; JPEG has none and gets a white ground.
+        metadata: ASCII text on how the picture was made, kept as PNG text `nst`, or as EXIF's or TIFF's description.
 
     Raises:
         InputError: If the suffix is not one of SUFFIXES.
@@ -134,6 +164,13 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None)
     path = Path(path)
     suffix = _suffix(path)
     profile = srgb_profile()
+    exif, text = b"", PngImagePlugin.PngInfo()
+    if metadata is not None:
+        text.add_text(PNG_KEY, metadata)
+        described = Image.Exif()
+        described[DESCRIPTION] = metadata
+        if suffix not in (".jpg", ".jpeg") or len(metadata) < LONGEST_IN_JPEG:
+            exif = described.tobytes()
 
     def write(file: IO[bytes]) -> None:
         if suffix in (".tif", ".tiff"):
@@ -147,16 +184,30 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None)
                 iccprofile=profile,
                 metadata=None,
                 extrasamples=extra,
+                description=metadata,
             )
         elif suffix in (".jpg", ".jpeg"):
             ground = rgb if alpha is None else rgb * _fitted(alpha, rgb) + (1 - _fitted(alpha, rgb))
-            encode(ground).save(file, "JPEG", quality=95, subsampling=0, icc_profile=profile)
+            encode(ground).save(file, "JPEG", quality=95, subsampling=0, icc_profile=profile, exif=exif)
         elif suffix == ".webp":
-            encode(rgb, alpha).save(file, "WEBP", quality=95, method=4, icc_profile=profile)
+            encode(rgb, alpha).save(file, "WEBP", quality=95, method=4, icc_profile=profile, exif=exif)
         else:
-            encode(rgb, alpha).save(file, "PNG", icc_profile=profile)
+            encode(rgb, alpha).save(file, "PNG", icc_profile=profile, pnginfo=text)
 
     write_atomically(path, write)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> str | None:
+    """Returns the text that `save` kept in a picture, or None where there is none or the file is no picture."""
+    try:
+        if Path(path).suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as tiff:
+                return str(tiff.pages.first.description) or None
+        with Image.open(path) as image:
+            found = image.info.get(PNG_KEY) or image.getexif().get(DESCRIPTION)
+            return found if isinstance(found, str) else None
+    except (OSError, SyntaxError, ValueError, struct.error, tifffile.TiffFileError):
+        return None
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -102,15 +102,17 @@ class TotalVariationLoss(nn.Module):
 
     Args:
         norm: `l1` or `l2`.
+        wrap: Whether opposite borders are neighbours.
     """
 
-    def __init__(self, norm: Norm = "l1") -> None:
+    def __init__(self, norm: Norm = "l1", wrap: bool = False) -> None:
         super().__init__()
         self.norm: Norm = norm
+        self.wrap = wrap
 
     def statistics(self, picture: Tensor, below: Tensor | None = None) -> Tensor:
         """Returns what a picture, (N, 3, H, W), or rows of it with the row under them add to the differences."""
-        return F.total_variation(picture, self.norm, below)
+        return F.total_variation(picture, self.norm, below, self.wrap)
 
     def forward(self, statistics: Tensor, values: int) -> Tensor:
         """Returns the summed differences over the number of values N·3·H·W, a scalar."""
@@ -129,6 +131,7 @@ class Objective(nn.Module):
         normalization: `relative` or `gatys`.
         tv_norm: `l1` or `l2`.
         style_distance: `frobenius`, `wasserstein` or `mean_std`.
+        wrap: Whether opposite borders are neighbours for the total variation.
 
     Raises:
         InputError: If a weight is negative or not finite, or nothing has a weight.
@@ -144,6 +147,7 @@ class Objective(nn.Module):
         normalization: Normalization = "relative",
         tv_norm: Norm = "l1",
         style_distance: Distance = "frobenius",
+        wrap: bool = False,
     ) -> None:
         super().__init__()
         weights = {"content_weight": content_weight, "style_weight": style_weight, "tv_weight": tv_weight}
@@ -160,7 +164,7 @@ class Objective(nn.Module):
             )
         self.content = nn.ModuleDict({x: ContentLoss(normalization) for x in self._layers("content")})
         self.style = nn.ModuleDict({x: StyleLoss(normalization, style_distance) for x in self._layers("style")})
-        self.smoothness = TotalVariationLoss(tv_norm)
+        self.smoothness = TotalVariationLoss(tv_norm, wrap)
         if tv_weight > 0:
             self.weights["tv"] = tv_weight
 

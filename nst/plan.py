@@ -34,9 +34,17 @@ class Plan:
         return self.work > 1
 
 
+def sides(stages: Sequence[Stage], side: int) -> list[int]:
+    """Returns the height, or the width, of each stage's input, given that of the picture."""
+    found = [side]
+    for stage in stages[1:]:
+        found.append(stage.features.pooled(found[-1]))
+    return found
+
+
 def whole(stages: Sequence[Stage], height: int, width: int) -> Plan:
     """Returns the plan for a picture in memory."""
-    return _plan(stages, height, width, [height >> i for i in range(len(stages))])
+    return _plan(stages, height, width, sides(stages, height))
 
 
 def streamed(stages: Sequence[Stage], height: int, width: int) -> list[Plan]:
@@ -64,11 +72,12 @@ def _choices(stages: Sequence[Stage], height: int) -> Iterator[list[int]]:
 
 
 def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int]) -> Plan:
-    forward = [stage.operations * (height >> i) * (width >> i) for i, stage in enumerate(stages)]
+    heights, widths = sides(stages, height), sides(stages, width)
+    forward = [stage.operations * h * w for stage, h, w in zip(stages, heights, widths, strict=True)]
     work, held, peak = 0.0, 0.0, 0.0
     inputs: list[float] = []
     for i, (stage, count) in enumerate(zip(stages, rows, strict=True)):
-        h, w, size = height >> i, width >> i, stage.dtype.itemsize
+        h, w, size = heights[i], widths[i], stage.dtype.itemsize
         banded = count < h
         seen = min(h, count + 2 * stage.halo)
         work += forward[i] * (3 * (1 + 2 * stage.halo / count) if banded else 2)

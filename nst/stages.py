@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst.features import Features, Padding
+from nst.features import Features, Padding, pad
 
 Look = Callable[[str, Tensor], None]
 """Is shown a layer's name and its activations, (N, C, h, w)."""
@@ -112,7 +112,7 @@ class Stage:
             elif name.startswith("relu"):
                 assert y is not None
                 gradient = gradient if masked else torch.ops.aten.threshold_backward(gradient, y, 0)
-            elif self.features.pooling == "max":
+            elif self.features.pooling == "max" and self.features.padding != "circular":  # which pools across borders
                 # The ReLU's zeros, on a quarter of the values: a window whose maximum is 0 passes nothing on.
                 masked = self.layers[i - 1] not in self.taps
                 if masked:
@@ -154,7 +154,7 @@ class _Convolution:
         return pull_back(self._pad, x, self._convolve(gradient, self.flipped, None, 2, False))
 
     def _pad(self, x: Tensor) -> Tensor:
-        return nnf.pad(x, (1, 1, 1, 1), mode=self.padding)
+        return pad(x, (1, 1, 1, 1), self.padding)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: bool) -> Tensor:
         if self.fused:

@@ -24,7 +24,7 @@ from nst.errors import InputError
 from nst.features import Features
 from nst.functional import Moments
 from nst.losses import Objective, StyleLoss, TotalVariationLoss
-from nst.plan import Plan, Streaming, choose
+from nst.plan import Plan, Streaming, choose, sides
 from nst.stages import Stage, pull_back
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,11 @@ class Band(NamedTuple):
     bottom: int
 
     def at(self, layer: str) -> Band:
-        """Returns the same rows of a layer: half as many after the pool."""
-        return Band(*(row // 2 for row in self)) if layer.startswith("pool") else self
+        """Returns the same rows of a layer: half as many after the pool.
+
+        Rounded up, as an odd row is pooled where pictures tile; where it is not, nothing is there to slice.
+        """
+        return Band(*((row + 1) // 2 for row in self)) if layer.startswith("pool") else self
 
     @property
     def own(self) -> slice:
@@ -97,7 +100,7 @@ class Walk:
     def forward(self, picture: Tensor, look: Look, keep: bool) -> None:
         """Shows the activations that losses asked for, and keeps what the way back needs if that is wanted."""
         x: Tensor | None = picture
-        heights = [picture.shape[2] >> i for i in range(len(self.stages))]
+        heights = sides(self.stages, picture.shape[2])
         self._all = 2 * sum(len(bands(height, rows, 0)) for height, rows in zip(heights, self.rows, strict=True))
         for stage, rows in zip(self.stages, self.rows, strict=True):
             assert x is not None
@@ -272,11 +275,14 @@ class Eye:
     Args:
         features: The network.
         mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
+            A picture that tiles is always looked at whole.
         room: Bytes that it may take, besides the picture, the network's weights and the targets.
     """
 
     def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
-        self.features, self.mode, self.room = features, mode, room
+        # bands have no opposite border
+        self.mode: Streaming = "off" if features.padding == "circular" else mode
+        self.features, self.room = features, room
         self.watch: Watch = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
@@ -286,7 +292,8 @@ class Eye:
         walk, form = self._walk(picture, keep), dict[str, int]()
         statistics = _named(_Statistics.apply(picture, walk, objective, form, keep), form)
         if "tv" in objective.weights:
-            statistics["tv"] = _Variation.apply(picture, objective.smoothness, walk.rows[0])
+            rows = picture.shape[2] if objective.smoothness.wrap else walk.rows[0]
+            statistics["tv"] = _Variation.apply(picture, objective.smoothness, rows)
         return statistics
 
     @torch.no_grad()

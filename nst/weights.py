@@ -89,6 +89,16 @@ def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
     return _compact()
 
 
+def file(backbone: Backbone = "auto", weights: str = "imagenet") -> Path | None:
+    """Returns the file that `load` has read the numbers of a network from, or None for random ones."""
+    if weights.startswith("random:"):
+        return None
+    if weights != "imagenet":
+        return Path(weights).expanduser()
+    cached = None if backbone == "compact" else _cached("vgg19" if backbone == "auto" else backbone)
+    return COMPACT if cached is None or (backbone == "auto" and not cached.is_file()) else cached
+
+
 def indices(blocks: tuple[int, ...]) -> list[int]:
     """Returns the positions of the convolutions in torchvision's `features`, where each is followed by a ReLU."""
     found, position = [], 0
@@ -209,7 +219,7 @@ def _compact() -> Weights:
 def _imagenet(family: str) -> Weights:
     """Loads torchvision's weights from torch hub's cache, or downloads them into it."""
     enum = _ENUMS[family]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(enum.url).path)
+    cached = _cached(family)
     remedy = (
         f"give a file as --model.weights, put {cached.name} into {cached.parent} (TORCH_HOME moves it), "
         "or choose --model.backbone compact"
@@ -224,6 +234,11 @@ def _imagenet(family: str) -> Weights:
         host = urlparse(enum.url).hostname
         raise InputError(f"{family}'s weights cannot be had from {host} ({reason}); {remedy}") from None
     return from_state_dict(state, f"{family} (ImageNet)", family)  # type: ignore[arg-type]  # a key of BLOCKS
+
+
+def _cached(family: str) -> Path:
+    url: str = _ENUMS[family].url
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(url).path)
 
 
 def _probe(url: str) -> None:

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import __version__, images
+from nst import __version__, images, stylize
 from nst.cli import explain, main
 from tests.conftest import TINY, fit
 from tests.test_images import broken_files
@@ -259,6 +259,16 @@ def test_paths_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
     assert saved["data"]["content"] == str(tmp_path / "photo.png")
 
 
+def test_circular_padding_reaches_the_data() -> None:
+    assert fit("--model.padding", "circular", "--output", "a.png") == 0
+    made = stylize(
+        "photo.png", "painting.png", size=48, steps=3, backbone="vgg16", weights="random:0", padding="circular"
+    )
+    np.testing.assert_array_equal(values("a.png"), np.asarray(made))
+    assert main(["fit", "--config", "a.png", "--output", "b.png"]) == 0
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
+
+
 def test_init_from_a_file() -> None:
     assert fit("--model.init", "painting.png", "--output", "a.png", steps=1) == 0
     started = images.load("painting.png").resized(40, 48).rgb
@@ -271,8 +281,15 @@ def test_help_version_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nst fit" in capsys.readouterr().out
     assert main(["fitt"]) == 2
-    assert "Expected a command, fit or export, but got fitt (did you mean fit?)" in capsys.readouterr().err
-    for command, words in (("fit", "--data.content"), ("export", "--ckpt_path")):
+    assert (
+        "Expected a command, fit, export, batch or sweep, but got fitt (did you mean fit?)" in capsys.readouterr().err
+    )
+    for command, words in (
+        ("fit", "--data.content"),
+        ("export", "--ckpt_path"),
+        ("batch", "{name}"),
+        ("sweep", "--output"),
+    ):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0
@@ -321,6 +338,8 @@ def test_pictures_of_odd_shapes(capfd: pytest.CaptureFixture[str]) -> None:
         (["--data.size=-1"], "--data.size to be 1 pixel or more, but got -1"),
         (["--data.size", "1e9"], "--data.size to fit into memory, but .* pixels need more than .*; lower --data.size"),
         (["--data.size", "big"], "--data.size.*big"),
+        (["--model.strength", "1.5"], r"--model.strength to be in \[0, 1\], but got 1.5"),
+        (["--data.color", "contents"], "--data.color to be one of 'style', 'content', .*, but got contents"),
         (["--data.steps", "0"], "--data.steps to be 1 or more, but got 0"),
         (["--model.style_weight=-1"], "finite weight of 0 or more, but got -1.0; change --model.style_weight"),
         (["--model.content_weight", "nan"], "Expected --model.content_weight to be float, but got nan"),

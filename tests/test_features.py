@@ -111,6 +111,16 @@ def test_padding_changes_the_border_alone(padding: str) -> None:
     assert not torch.allclose(zeros[..., 0, :], other[..., 0, :])
 
 
+@pytest.mark.parametrize("shift", [(0, 16), (8, 0), (24, 8)])
+def test_circular_padding_knows_no_border(shift: tuple[int, int]) -> None:
+    network = Features(weights.load("vgg16", "random:0"), ["relu3_1"], padding="circular")
+    x = picture(32, 40)
+    moved = network(x.roll(shift, (2, 3)))["relu3_1"]
+    torch.testing.assert_close(
+        moved, network(x)["relu3_1"].roll((shift[0] // 4, shift[1] // 4), (2, 3)), atol=1e-4, rtol=1e-4
+    )
+
+
 def test_a_flat_picture_has_no_border_with_replicate() -> None:
     flat = Features(weights.load("vgg16", "random:0"), ["relu2_1"], padding="replicate")(
         torch.full((1, 3, 32, 32), 0.3)

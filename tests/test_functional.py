@@ -182,3 +182,15 @@ def test_dead_channels_leave_wasserstein_finite() -> None:
     F.wasserstein_distance(F.moments(x), target).backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_total_variation_may_wrap_around(norm: F.Norm) -> None:
+    x = features(1, 1, 3, 4, 5)
+    tiled = x.repeat(1, 1, 2, 2)[..., :5, :6]
+    down, right = (tiled.diff(dim=2)[..., :5], tiled.diff(dim=3)[..., :4, :])
+    expected = sum(y.abs().sum() if norm == "l1" else y.square().sum() for y in (down, right))
+    torch.testing.assert_close(F.total_variation(x, norm, wrap=True), expected)
+    shifted = F.total_variation(x.roll((1, 2), (2, 3)), norm, wrap=True)
+    torch.testing.assert_close(shifted, F.total_variation(x, norm, wrap=True))
+    assert not torch.allclose(F.total_variation(x, norm, wrap=True), F.total_variation(x, norm))

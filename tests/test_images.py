@@ -109,6 +109,27 @@ def test_resizing_is_antialiased_and_keeps_the_mean() -> None:
     assert large.max() == 1  # Lanczos rings past it, and is clipped
 
 
+def seam(picture: torch.Tensor, dim: int) -> float:
+    """Gradient energy between the last and the first row or column over the picture's average."""
+    energy = (picture - picture.roll(1, dim)).square().mean([x for x in range(4) if x != dim])
+    return float(energy[0] / energy[1:].mean())
+
+
+def test_a_periodic_picture_has_no_seam_and_is_the_same_inside() -> None:
+    y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 48), indexing="ij")
+    wave = 0.1 * torch.sin(40 * x + 30 * y)
+    photograph = torch.stack([0.2 + 0.5 * x + wave, 0.3 + 0.4 * y + wave, 0.5 + wave])[None]  # as light falls off
+    made = images.periodic(photograph)
+    assert min(seam(photograph, 2), seam(photograph, 3)) > 1.5
+    assert max(seam(made, 2), seam(made, 3)) < 1
+    torch.testing.assert_close(made.mean((2, 3)), photograph.mean((2, 3)), atol=2e-3, rtol=0)
+    inside = (slice(None), slice(None), slice(10, -10), slice(10, -10))
+    assert (made[inside].diff(dim=3) - photograph[inside].diff(dim=3)).abs().mean() < 0.02
+    # what tiles already has no such part
+    again = 0.5 + 0.2 * torch.sin(2 * torch.pi * torch.arange(32) / 32).expand(1, 3, 32, 32)
+    torch.testing.assert_close(images.periodic(again.contiguous()), again, atol=0.04, rtol=0)
+
+
 @pytest.mark.parametrize("suffix", images.SUFFIXES)
 def test_saving_and_loading_gives_the_picture_back(tmp_path: Path, suffix: str) -> None:
     ramp = torch.linspace(0, 1, 32).expand(1, 3, 24, 32).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nst.optimizers import project, resample, resample_state
 from nst.types import InputPath, Pixels, WeightsSource
 from nst.weights import load
 from tests.conftest import draw
+from tests.test_images import seam
 
 
 def module(**settings: Any) -> StyleTransfer:
@@ -298,3 +300,48 @@ def test_pictures_too_large_for_the_network_are_refused(
 def test_pictures_too_small_for_the_network_are_refused(pair: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"photograph to be at least 16×16 pixels for layer relu5_1, but it is 12×10"):
         run(module(), PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(12), steps=1))
+
+
+@pytest.mark.parametrize(("init", "size"), [("content", 72), ("noise", 96)])
+def test_circular_padding_makes_a_picture_that_tiles(init: Any, size: int) -> None:
+    """The seam is a line like the others, at 0.4 to 1.4 of their average energy; with other padding it is far above."""
+    seams = {}
+    for padding in ("replicate", "circular"):
+        settings: dict[str, Any] = {"content_weight": 0.1, "style_weight": 1.0, "style_distance": "wasserstein"}
+        model = StyleTransfer("compact", padding=padding, init=init, **settings)
+        made = run(model, PictureData(size=Pixels(size), steps=40, tile=padding == "circular")).shown
+        seams[padding] = max(seam(made, 2), seam(made, 3))
+    assert seams["circular"] < 1.4 < seams["replicate"] / 1.5
+
+
+def test_strength_goes_evenly_from_the_photograph_to_the_configs_balance(pair: tuple[Path, Path]) -> None:
+    def far(**settings: Any) -> tuple[float, Tensor]:
+        """The root of the content distance, and the picture."""
+        layers: dict[str, Any] = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0, "relu2_1": 1.0}}
+        made = run(module(tv_weight=0.1, **layers, **settings), pictures(pair, 15))
+        return float(made.terms()["content/relu2_2"].sqrt()), made.shown
+
+    distances = [far(strength=strength)[0] for strength in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert distances[0] == 0
+    assert distances == sorted(distances)
+    assert 0.3 < distances[2] / distances[4] < 0.8
+    assert torch.equal(far(strength=1.0)[1], far()[1])
+
+
+def test_no_strength_is_the_photograph_at_every_level_from_every_start(pair: tuple[Path, Path]) -> None:
+    data = PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(96), steps=2, min_size=Pixels(60))
+    made = run(module(strength=0.0, init="noise", average=0.5), data)
+    assert len(data.levels) == 2
+    torch.testing.assert_close(made.shown, data.levels[-1].content, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan])
+def test_strengths_out_of_range_are_refused(strength: float) -> None:
+    with pytest.raises(InputError, match=rf"--model.strength to be in \[0, 1\], but got {strength}"):
+        module(strength=strength)
+
+
+def test_strength_needs_a_content_term() -> None:
+    module(content_weight=0.0)
+    with pytest.raises(InputError, match=r"--model.strength 0.5 can lean on.*; raise --model.content_weight"):
+        module(strength=0.5, content_weight=0.0)

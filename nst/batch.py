@@ -1,0 +1,208 @@
+"""Many pictures in one process, one after another, with one network."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import time
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+
+from nst import clock, images, record, weights
+from nst.callbacks import Checkpoints, Progress, Result, Snapshots
+from nst.cli import CLI, SaveConfig
+from nst.errors import InputError
+from nst.features import Features
+from nst.module import KnownStyle
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make: what tells it from the others, for people; the options that do; and where it goes."""
+
+    name: str
+    options: list[str]
+    output: Path
+
+
+class Recipe(CLI):
+    """The run of `nst fit`, without what is written into its folder, and not begun until `begin`."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing yet: whether the picture has to be made is known from its settings."""
+
+    def begin(self) -> None:
+        """Reads the pictures and makes model and Trainer."""
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        # changed here and not among the options, which the picture's record keeps
+        self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
+        trainer = super().instantiate_trainer(**kwargs)
+        left_out = (Checkpoints, Progress, Result, SaveConfig, Snapshots)
+        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]
+        return trainer
+
+    def is_made(self, output: Path) -> bool:
+        """Whether a picture is there that was made, to the end, with these settings from these files."""
+        try:
+            before = record.read(output)
+        except InputError:
+            return False
+        numbers = weights.file(self.config.model.backbone, self.config.model.weights)
+        source = before.get("files", {}).get("model.weights", {}).get("path")
+        same = record.essence(before["config"]) == record.essence(self.settings())
+        return (
+            same
+            and source == (numbers and str(numbers))
+            and bool(before.get("complete"))
+            and not record.changed(before)
+        )
+
+
+class Workshop:
+    """Makes pictures one after another; a network is loaded once, and a painting looked at once at each size.
+
+    Args:
+        args: The options that all pictures share.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.args = list(args)
+        self.networks: dict[Hashable, tuple[Features, deque[KnownStyle]]] = {}
+
+    def recipe(self, job: Job) -> Recipe:
+        """Returns the settings of a picture; raises an InputError if they are wrong."""
+        return Recipe([*self.args, *job.options], "nst fit", "")
+
+    def make(self, recipe: Recipe, output: Path) -> None:
+        """Makes a picture and writes it."""
+        clock.restart()  # each picture has the whole budget
+        recipe.begin()
+        model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
+        model.pace.spent = clock.elapsed()
+        layers, device = (
+            (frozenset(model.objective.layers), frozenset(model.objective.style)),
+            trainer.strategy.root_device,
+        )
+        distance = recipe.config.model.style_distance  # which says what of a painting has to be known
+        key = (model.source, model.pooling, model.padding, layers, distance, trainer.precision, str(device))
+        if key in self.networks:
+            model.features, model.known_styles = self.networks[key]
+        with trainer.precision_plugin.forward_context():
+            model.prepare(data.levels)
+        assert model.features is not None
+        self.networks[key] = (model.features, model.known_styles)
+        try:
+            trainer.fit(model, datamodule=data)
+        except SystemExit:  # Lightning's end of a Ctrl-C
+            raise KeyboardInterrupt from None
+        text = record.dump(recipe.record(), trainer.global_step, complete=True)
+        images.save(data.finished(model.shown), output, data.alpha, text)
+
+    def work(self, jobs: Sequence[Job]) -> list[Job]:
+        """Makes what is not made yet, says one line for each picture and a last one, and returns those that failed.
+
+        Raises:
+            InputError: If settings are wrong that all pictures share, or a picture would overwrite what it is made of.
+        """
+        check_inputs(jobs, self.recipe(jobs[0]))
+        for folder in {job.output.parent: None for job in jobs}:
+            make_folder(folder)
+        for job in jobs:
+            images.check_output(job.output)
+        failed, made = [], 0
+        for number, job in enumerate(jobs, 1):
+            start = time.monotonic()
+            try:
+                recipe = self.recipe(job)
+                if recipe.is_made(job.output):
+                    line = f"skipped  {job.name}: {job.output} is made already, with these settings"
+                else:
+                    self.make(recipe, job.output)
+                    made += 1
+                    line = f"made     {job.name}: {job.output}, {time.monotonic() - start:.1f} s"
+            except Exception as error:  # one picture's failure, whatever it is, must not end the others
+                failed.append(job)
+                line = f"failed   {job.name}: {' '.join(str(error).split()) or type(error).__name__}"
+            print(f"{number}/{len(jobs)}  {line}", flush=True)
+        skipped = len(jobs) - made - len(failed)
+        print(f"{len(jobs)} pictures: {made} made, {skipped} skipped, {len(failed)} failed", flush=True)
+        return failed
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes its own flags and leaves the others; an error is an InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help")
+
+
+def batch(args: Sequence[str]) -> int:
+    """Makes one picture after another in the same manner, with one network load; what is made already is skipped."""
+    parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
+    parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
+    parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
+    known, rest = parser.parse_known_args(list(args))
+    photographs = expanded(getattr(known, "data.content"))
+    pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
+    jobs = [Job(x, ["--data.content", x], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
+    check_distinct(jobs)
+    return 1 if Workshop(rest).work(jobs) else 0
+
+
+def expanded(patterns: Sequence[str]) -> list[str]:
+    """Returns the files that patterns stand for, in order and each once.
+
+    Raises:
+        InputError: If a pattern matches nothing.
+    """
+    files: list[str] = []
+    for pattern in patterns:
+        found = sorted(x for x in glob.glob(pattern, recursive=True) if Path(x).is_file())
+        if not found:
+            raise InputError(
+                f"Expected --data.content to match photographs, but {pattern} matches no file; change the pattern"
+            )
+        files += [x for x in found if x not in files]
+    return files
+
+
+def check_distinct(jobs: Sequence[Job]) -> None:
+    """Raises an InputError if two pictures would be written to one place."""
+    places: dict[Path, str] = {}
+    for job in jobs:
+        other = places.setdefault(job.output.resolve(), job.name)
+        if other != job.name:
+            raise InputError(
+                f"Expected --output to give each picture a place of its own, but {other} and {job.name} would both be "
+                f"written to {job.output}; rename one, put {{name}} into --output, or make them in two batches"
+            )
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder where there is none, or raises an InputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Expected --output to be in a folder that can be made, but {path} cannot ({error.strerror})"
+        ) from None
+
+
+def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
+    """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
+    config = recipe.config
+    shared = [config.data.content, config.data.style, config.model.init, config.model.weights]
+    read = {Path(x).resolve() for x in [*shared, *(option for job in jobs for option in job.options)]}
+    for job in jobs:
+        if job.output.resolve() in read:
+            raise InputError(
+                f"Expected --output not to overwrite what pictures are made of, but {job.output} is one of the inputs; "
+                "choose another folder"
+            )
