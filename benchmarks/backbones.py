@@ -22,11 +22,13 @@ from PIL import Image
 
 import nst
 from benchmarks.judge import Judge
+from benchmarks.quality import contact_sheet
 from nst.data import PictureData
 from nst.module import StyleTransfer
 from nst.optimizers import project
 from nst.types import InputPath, Pixels, WeightsSource
 
+LABELS = ["vgg16, equal steps", "vgg16, equal time", "compact, equal steps", "compact, equal time"]
 MODES = {"32-true": False, "bf16-mixed": True}
 
 
@@ -88,15 +90,16 @@ def main() -> None:
         print(f"  {name:8}", *(f"{mode} {taken:.3f}" for mode, taken in modes.items()), f" {ratio:.2f} of compact")
 
     judge = Judge(options.judge)
-    sheet: list[Image.Image] = []
+    sheet: list[list[Image.Image]] = []
     sums: dict[tuple[str, str], list[dict[str, float]]] = {}
     for content, style in options.pair:
+        sheet.append([])
         for name in ("vgg16", "compact"):
             per_step = min(stepped(networks[name], content, style, options.size, 4).values())
             for rule, steps in (("equal steps", options.steps), ("equal time", int(options.seconds / per_step))):
                 figures, picture = made(judge, networks[name], content, style, options.size, steps)
                 sums.setdefault((rule, name), []).append(figures)
-                sheet.append(picture)
+                sheet[-1].append(picture)
                 text = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
                 print(f"{content.stem} × {style.stem}, {rule}, {name}, {steps} steps: {text}", flush=True)
     print("means")
@@ -104,7 +107,7 @@ def main() -> None:
         mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
         print(f"  {rule}, {name}:", " ".join(f"{key} {value:.4f}" for key, value in mean.items()))
     if options.sheet:
-        contact_sheet(sheet, 4).save(options.sheet)
+        contact_sheet(sheet, LABELS).save(options.sheet)
 
 
 def stepped(source: tuple[str, str], content: Path, style: Path, size: int, count: int) -> dict[str, float]:
@@ -125,16 +128,6 @@ def made(
         picture.save(Path(folder) / "a.png")
         figures = judge(Path(folder) / "a.png", content, style)
     return {"total": figures["content"] + 10 * figures["gram"], **figures}, picture
-
-
-def contact_sheet(pictures: list[Image.Image], columns: int) -> Image.Image:
-    """Lays pictures out in rows."""
-    width, height = (max(side) for side in zip(*(picture.size for picture in pictures), strict=True))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + 8), rows * (height + 8)), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * (width + 8), i // columns * (height + 8)))
-    return sheet
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast the objective falls: optimisers at one size, and coarse to fine against one level.
+"""How fast the objective falls: Adam's settings at one size, and coarse to fine against one level.
 
     python -m benchmarks.convergence optimizers --size 256
     python -m benchmarks.convergence pyramid --config configs/starry.yaml --size 512 --steps 400
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,10 +29,10 @@ Make = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 
 
 def optimizers() -> Iterator[tuple[str, Make]]:
-    """Yields the optimisers to compare, with a name each."""
+    """Yields Adam with each setting, with a name."""
     for betas in BETAS:
         for rate in RATES:
-            yield f"Adam {rate} {betas}", lambda x, lr=rate, betas=betas: torch.optim.Adam(x, lr=lr, betas=betas)  # type: ignore[misc]
+            yield f"Adam {rate} {betas}", partial(torch.optim.Adam, lr=rate, betas=betas)
 
 
 def fall(make: Make, size: int, cosine: bool) -> list[float]:

@@ -35,16 +35,27 @@ def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
     return found
 
 
-def run(words: list[str], folder: Path) -> tuple[float, float]:
+def run(options: list[str], folder: Path) -> tuple[float, float]:
     """Runs `nst fit` and returns its seconds and its peak memory in GiB."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "nst", "fit", *words, "--trainer.enable_progress_bar", "false"]
+    command = [sys.executable, "-m", "nst", "fit", *options, "--trainer.enable_progress_bar", "false"]
     process = subprocess.Popen(command, cwd=folder)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status:
         raise SystemExit(f"failed: {shlex.join(command)}")
     return seconds, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def words(config: Path, content: Path, style: Path, size: int, output: Path) -> list[str]:
+    """Returns the options that run a config on a pair."""
+    options: dict[str, object] = {
+        "config": config.resolve(),
+        "data.content": content.resolve(),
+        "data.style": style.resolve(),
+    }
+    options |= {"data.size": size, "output": output.resolve()}
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
 
 
 def contact_sheet(rows: list[list[Image.Image]], labels: list[str]) -> Image.Image:
@@ -77,7 +88,6 @@ def main() -> None:
     labels = ["content", "style"]
     print(f"| pair | config | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
     for content, style in pairs:
-        content, style = content.resolve(), style.resolve()
         name = content.stem if content.stem != "content" else content.parent.name
         shown = [Image.open(content).convert("RGB"), Image.open(style).convert("RGB")]
         for picture in shown:
@@ -90,9 +100,8 @@ def main() -> None:
                 labels.append(label)
             with tempfile.TemporaryDirectory() as folder:
                 result = Path(folder) / "result.png"
-                words = ["--config", str(Path(config).resolve()), "--data.content", str(content), "--data.style"]
-                words += [str(style), "--data.size", str(options.size), "--output", str(result)]
-                seconds, memory = run([*words, *shlex.split(options.options), *more], Path(folder))
+                pair = words(Path(config), content, style, options.size, result)
+                seconds, memory = run([*pair, *shlex.split(options.options), *more], Path(folder))
                 figures = {"seconds": seconds, "GiB": memory, **judge(result, content, style)}
                 rows[-1].append(Image.open(result).convert("RGB"))
                 if options.keep:

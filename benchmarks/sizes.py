@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.judge import Judge
-from benchmarks.quality import run
+from benchmarks.quality import run, words
 
 
 def main() -> None:
@@ -26,15 +26,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep the pictures in")
     options = parser.parse_args()
 
-    judge, (content, style) = Judge(options.judge), (path.resolve() for path in options.pair)
+    judge, (content, style) = Judge(options.judge), options.pair
     print("| made at | look | w2 | gram | content | tv | time |\n|---|---|---|---|---|---|---|")
     shape: tuple[int, int] | None = None
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.png"
-            words = ["--config", str(options.config.resolve()), "--data.content", str(content), "--data.style"]
-            words += [str(style), "--data.size", str(size), "--output", str(result)]
-            seconds, _ = run([*words, *shlex.split(options.options)], Path(folder))
+            pair = words(options.config, content, style, size, result)
+            seconds, _ = run([*pair, *shlex.split(options.options)], Path(folder))
             picture = Image.open(result).convert("RGB")
             shape = shape or picture.size
             if options.keep:

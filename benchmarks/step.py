@@ -38,14 +38,14 @@ def plain(size: int, backbone: str, steps: int, device: str) -> list[float]:
     from nst import weights
     from nst.features import layer_names
 
-    loaded = weights.load(backbone, "imagenet" if backbone == "compact" else "random:0")  # type: ignore[arg-type]
+    loaded = weights.load(backbone, "imagenet" if backbone == "compact" else "random:0")  # type: ignore[arg-type]  # argparse
     names, layers = layer_names(loaded.blocks), torch.nn.Sequential()
     convolutions = iter(loaded.convolutions)
     for name in names[: names.index("relu5_1") + 1]:
         if name.startswith("conv"):
             weight, bias = next(convolutions)
             layer = torch.nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-            layer.weight.data, layer.bias.data = weight, bias  # type: ignore[union-attr]
+            layer.weight.data, layer.bias.data = weight, bias  # type: ignore[union-attr]  # it has one
             layers.append(layer)
         else:
             layers.append(torch.nn.ReLU() if name.startswith("relu") else torch.nn.MaxPool2d(2))
@@ -141,10 +141,10 @@ def operations(size: int, backbone: str) -> float:
     """Returns the operations of the convolutions of a step, there and back."""
     from nst import weights
     from nst.features import Features
-    from nst.streaming import stages
+    from nst.stages import stages
 
     source = "imagenet" if backbone == "compact" else "random:0"
-    network = Features(weights.load(backbone, source), [*STYLE, CONTENT])  # type: ignore[arg-type]
+    network = Features(weights.load(backbone, source), [*STYLE, CONTENT])  # type: ignore[arg-type]  # argparse
     return 4.0 * sum(x.operations * (size >> i) ** 2 for i, x in enumerate(stages(network, torch.float32)))
 
 

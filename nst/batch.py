@@ -45,7 +45,7 @@ class Recipe(CLI):
         self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
         trainer = super().instantiate_trainer(**kwargs)
         left_out = (Checkpoints, Progress, Result, SaveConfig, Snapshots)
-        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]
+        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has
         return trainer
 
     def is_made(self, output: Path) -> bool:
@@ -86,12 +86,17 @@ class Workshop:
         recipe.begin()
         model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
         model.pace.spent = clock.elapsed()
-        layers, device = (
-            (frozenset(model.objective.layers), frozenset(model.objective.style)),
-            trainer.strategy.root_device,
-        )
+        layers = (frozenset(model.objective.layers), frozenset(model.objective.style))
         distance = recipe.config.model.style_distance  # which says what of a painting has to be known
-        key = (model.source, model.pooling, model.padding, layers, distance, trainer.precision, str(device))
+        key = (
+            model.source,
+            model.pooling,
+            model.padding,
+            layers,
+            distance,
+            trainer.precision,
+            str(trainer.strategy.root_device),
+        )
         if key in self.networks:
             model.features, model.known_styles = self.networks[key]
         with trainer.precision_plugin.forward_context():

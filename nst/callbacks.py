@@ -51,14 +51,14 @@ class Checkpoints(Checkpoint):
             raise InputError(f"Expected --checkpoints.every_n_steps to be 1 or more, but got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self.stopped_by: signal.Signals | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
 
     def path(self, trainer: pl.Trainer) -> Path:
         """Returns where the checkpoint of a run is."""
         return _folder(trainer) / "checkpoints" / "last.ckpt"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)  # Lightning puts back all handlers that were there before the run
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         trainer.should_stop = trainer.should_stop or self.stopped_by is not None
@@ -94,11 +94,6 @@ class Checkpoints(Checkpoint):
         if progress["is_last_batch"]:
             progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
             progress["current"]["completed"] = max(steps) - 1
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped_by is not None:
@@ -144,14 +139,16 @@ class Result(Callback):
         if self.record is None:
             return None
         # by what the loop says and not by steps: a level may end before all of its own
-        begun, steps = trainer.fit_loop.epoch_progress.current.ready, trainer.fit_loop.epoch_loop.batch_progress
+        steps = trainer.fit_loop.epoch_loop.batch_progress
         ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
         levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
-        return record.dump(self.record, trainer.global_step, complete=ended and begun >= len(levels))
+        level = trainer.lightning_module.level  # None where a run that was at its end is resumed
+        last = trainer.current_epoch >= len(levels) if level is None else level is levels[-1]
+        return record.dump(self.record, trainer.global_step, complete=ended and last)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        data: PictureData = trainer.datamodule  # type: ignore[attr-defined]
+        data: PictureData = trainer.datamodule  # type: ignore[attr-defined]  # ours
         for path in reversed(self.paths(trainer)):
             path.parent.mkdir(parents=True, exist_ok=True)
             images.save(data.finished(module.shown), path, data.alpha, self.text(trainer))
@@ -209,7 +206,7 @@ class Progress(TQDMProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransfer)
         assert pl_module.features is not None
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
         names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
         steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))

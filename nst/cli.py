@@ -31,7 +31,7 @@ from nst.errors import InputError, RunError, nearest
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
 from nst.record import Record
-from nst.types import Seconds
+from nst.types import WORDS, Seconds
 
 log = logging.getLogger(__name__)
 
@@ -295,7 +295,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError):
         checkpoint = None
-    if not isinstance(checkpoint, dict) or "nst" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "bleed" not in checkpoint.get("nst", {}):
         raise InputError(f"Expected --ckpt_path to be a checkpoint of nst, but {path} is not")
     return checkpoint
 
@@ -319,10 +319,9 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key, reason = match[1], match[2]
         wrong = re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", reason)
         wrong = wrong or re.fullmatch(r".*Subtypes: \[(.*)\] Errors: .* Given value: (.*)", reason)
-        if wrong and wrong[1].startswith("Seconds"):
-            return f"Expected --{key} to be a time such as 60s or 2min, but got {wrong[2]}"
         if wrong:
-            return f"Expected --{key} to be {wrong[1]}, but got {wrong[2]}"
+            kinds = re.sub("|".join(WORDS), lambda found: WORDS[found[0]], wrong[1].removesuffix(", NoneType"))
+            return f"Expected --{key} to be {kinds}, but got {wrong[2]}"
         return f"--{key}: {reason}"
     return text
 

@@ -47,6 +47,12 @@ def keep_heap(bands: bool) -> None:
             libc.mallopt(option, value)
 
 
+def return_heap() -> None:
+    """Returns the freed memory that was kept after all, where the next step needs other sizes or there is none."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def readable(size: float) -> str:
     """Writes a number of bytes with a unit, as in `3.1 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):

@@ -22,9 +22,11 @@ from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
 from nst.guard import TRIES, DivergenceError, Guard
 from nst.losses import Objective
+from nst.memory import return_heap
 from nst.optimizers import extend, halve, project, resample, resample_state, trim
 from nst.pace import Pace
 from nst.plan import Streaming
+from nst.starts import start
 from nst.streaming import Eye, eye_for
 from nst.types import Bytes, InputPath, WeightsSource
 from nst.weights import Backbone
@@ -38,9 +40,6 @@ IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
 """The style's weight goes with this power of the strength, so that the picture leaves the photograph at an even pace:
 at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
-
-GRAY, NOISE = 0.5, 0.05
-"""Level of the starts from gray and from noise, and the noise's deviation around it."""
 
 KnownStyle = tuple[Tensor, dict[str, F.Moments]]
 """A painting at some size, (1, 3, h, w), and its moments by layer."""
@@ -78,7 +77,7 @@ class StyleTransfer(pl.LightningModule):
         bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
             what surrounds a picture in the network leaves a thin frame on its outermost pixels.
         streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
-            gradient, takes less memory and up to half as long again: `on`, `off`, or `auto`, where memory is short.
+            gradient, takes less memory and more time: `on`, `off`, or `auto`, where memory is short.
         memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free.
 
     Raises:
@@ -253,8 +252,8 @@ class StyleTransfer(pl.LightningModule):
             InputError: If it is of another size, optimiser or average, or not of this program.
         """
         state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
-        if made is None or "picture" not in state:
-            raise InputError("Expected --ckpt_path to be a checkpoint of nst, but it is another program's")
+        if made is None or "bleed" not in made or "picture" not in state:
+            raise InputError("Expected --ckpt_path to be a checkpoint of this nst, but another program made it")
         optimizer = type(self.make_optimizer([self.picture])).__name__
         for key, now in (("optimizer", optimizer), ("average", self.decay), ("bleed", self.bleed)):
             if made[key] != now:
@@ -274,6 +273,10 @@ class StyleTransfer(pl.LightningModule):
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
         self.guard.lowest = made["lowest"]
+
+    def on_fit_end(self) -> None:
+        """Returns the memory that steps have kept for each other."""
+        return_heap()
 
     # What they are made of
 
@@ -297,6 +300,7 @@ class StyleTransfer(pl.LightningModule):
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
         size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
         if shown.shape[2:] != size:
+            return_heap()
             held = self._held(resample(shown, size, "bicubic").clamp(0, 1), level)
             self._go_on_from(extend(held, self.bleed))
             for optimizer in self.trainer.optimizers:
@@ -379,29 +383,3 @@ def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> 
     else:
         picture = state["picture"]
     return trim(picture.detach().clamp(0, 1), bleed)
-
-
-def start(init: str, level: Level) -> Tensor:
-    """Makes the picture to start from.
-
-    Args:
-        init: `content`, `noise`, `gray`, `style`, or anything else for the level's own `init`.
-        level: The level to start at.
-
-    Returns:
-        (1, 3, H, W) in [0, 1]; noise is drawn from torch's global generator.
-    """
-    if init == "content":
-        return level.content.clone()
-    if init == "noise":
-        # Not of full contrast: a network hardly sees what alternates from pixel to pixel, so it would stay for ever.
-        return (GRAY + NOISE * torch.randn_like(level.content)).clamp(0, 1)
-    if init == "gray":
-        return torch.full_like(level.content, GRAY)
-    if init == "style":
-        colors = F.moments(level.style)
-        factor = torch.linalg.cholesky(colors.covariance + 1e-6 * torch.eye(3))
-        noise = torch.einsum("ij,njhw->nihw", factor, torch.randn_like(level.content))
-        return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
-    assert level.init is not None  # the data module reads files
-    return level.init.clone()

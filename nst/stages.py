@@ -126,6 +126,16 @@ class Stage:
         return gradient
 
 
+def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
+    """Cuts the network after each pool."""
+    parts: list[list[str]] = [[]]
+    for name in features.sequence:
+        parts[-1].append(name)
+        if name.startswith("pool"):
+            parts.append([])
+    return [Stage(features, part, dtype) for part in parts if part]
+
+
 class _Convolution:
     """A 3×3 convolution and its gradient, with the weights laid out for both."""
 

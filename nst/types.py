@@ -68,3 +68,6 @@ register_type(
 )
 register_type(Bytes, serializer=int, deserializer=Bytes.parse)
 register_type(Seconds, serializer=float, deserializer=Seconds.parse)
+
+WORDS = {"Seconds": "a time such as 60s or 2min", "Bytes": "an amount of memory such as 6GiB"}
+"""What these types are, for people who gave something else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from nst import __version__, images, stylize
 from nst.cli import explain, main
+from nst.module import StyleTransfer
 from tests.conftest import TINY, fit
 from tests.test_images import broken_files
 from tests.test_weights import Bomb, narrow
@@ -437,6 +439,18 @@ def test_a_full_disk_at_a_checkpoint_leaves_the_one_before(
     (checkpoint,) = (runs()[0] / "checkpoints").iterdir()
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 1
     assert (runs()[0] / "result.png").exists()
+
+
+def test_a_run_leaves_nothing_behind_in_the_process() -> None:
+    def networks() -> int:
+        gc.collect()
+        return sum(type(x) is StyleTransfer and x.features is not None for x in gc.get_objects())
+
+    handlers, before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], networks()
+    for _ in range(3):
+        assert fit(steps=1) == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert networks() <= before + 1  # jsonargparse remembers its last parser, which knows the run
 
 
 def test_a_loss_that_is_not_finite(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from nst import functional as F
 from nst.data import Level, PictureData
 from nst.errors import InputError
 from nst.features import Features
-from nst.module import StyleTransfer, shown_picture, start
+from nst.module import StyleTransfer, shown_picture
 from nst.optimizers import project, resample, resample_state
+from nst.starts import start
 from nst.types import InputPath, Pixels, WeightsSource
 from nst.weights import load
 from tests.conftest import draw

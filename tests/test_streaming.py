@@ -14,7 +14,9 @@ from nst.features import Features
 from nst.functional import moments
 from nst.losses import Objective
 from nst.plan import Plan, streamed, whole
-from nst.streaming import Eye, Walk, bands, eye_for, stages
+from nst.stages import stages
+from nst.streaming import Eye, eye_for
+from nst.walk import Walk, bands
 from tests.conftest import statistics
 from tests.test_compact import random_weights
 

@@ -11,12 +11,11 @@
    network runs through: a pool of runs is kept going, a step of pixels and a step of weights at a time, and the teacher
    says at each picture what the activations and the Gram matrices should have been. Without this, the pixels drift to
    where the compact network is wrong. Layers that no loss looks at are held but loosely to the teacher's. Weights move
-   by Muon's orthogonal steps, which get as far as Adam's in a third of the number.
+   by Muon's orthogonal steps: 150 of them brought the judged total to 0.81, 150 of Adam's to 0.93.
 
 The layers behind relu5_1 are fitted (2), not trained. The same arguments give the same file on one machine. The
-bundled network was made by the default settings, from scratch, in 73 minutes on two cores that other work shared; alone
-it takes about 35, most of it in the allocator's hands unless MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ are
-large. It needs torch 2.9 or newer, for Muon.
+bundled network was made by the default settings, from scratch, in 73 minutes on two cores that other work shared. It
+needs torch 2.9 or newer, for Muon.
 """
 
 from __future__ import annotations
