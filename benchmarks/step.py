@@ -90,7 +90,8 @@ def ours(size: int, backbone: str, steps: int, device: str, precision: str | Non
     import lightning.pytorch as pl
 
     from nst.callbacks import Checkpoints, Progress, Snapshots
-    from nst.data import Level, PictureData
+    from nst.data import PictureData
+    from nst.levels import Level, Painting, Place
     from nst.module import StyleTransfer
     from nst.precision import fastest
     from nst.quiet import quiet_libraries
@@ -105,7 +106,7 @@ def ours(size: int, backbone: str, steps: int, device: str, precision: str | Non
     data = PictureData(steps=steps)
     content, style = pictures(size, "cpu")
     data.setup()
-    data.levels = [Level(0, steps, content, style)]
+    data.levels = [Level(0, steps, content, (Place((Painting(style),)),))]
     source = WeightsSource("imagenet" if backbone == "compact" else "random:0")
     module = StyleTransfer(backbone, source)  # type: ignore[arg-type]  # a name that argparse took
     accelerator = "cpu" if device == "cpu" else "gpu"

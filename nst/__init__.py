@@ -11,6 +11,7 @@ __version__ = version("nst")
 from nst.api import stylize
 from nst.data import PictureData
 from nst.errors import InputError, RunError
+from nst.guides import Region, Style
 from nst.module import StyleTransfer
 
-__all__ = ["InputError", "PictureData", "RunError", "StyleTransfer", "__version__", "stylize"]
+__all__ = ["InputError", "PictureData", "Region", "RunError", "Style", "StyleTransfer", "__version__", "stylize"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,6 +13,7 @@ from PIL import Image
 from nst import images, precision
 from nst.color import Color
 from nst.data import PictureData
+from nst.guides import Region, Style
 from nst.module import StyleTransfer
 from nst.quiet import quiet_libraries
 from nst.types import InputPath, Pixels, WeightsSource
@@ -22,7 +24,7 @@ Source = str | os.PathLike[str] | Image.Image
 
 def stylize(
     content: Source,
-    style: Source,
+    style: Source | Style | Sequence[Source | Style],
     *,
     size: int = 512,
     steps: int | list[int] = 500,
@@ -32,6 +34,7 @@ def stylize(
     seed: int = 0,
     style_scale: float = 1.0,
     color: Color = "style",
+    regions: Mapping[str, str | os.PathLike[str] | Region] | None = None,
     trainer: dict[str, Any] | None = None,
     **model: Any,
 ) -> Image.Image:
@@ -39,7 +42,7 @@ def stylize(
 
     Args:
         content: The photograph, a path or a Pillow image.
-        style: The painting, a path or a Pillow image.
+        style: The painting, a path or a Pillow image, or an `nst.Style`; or several of them.
         size: Longer side of the result, in pixels.
         steps: Optimiser steps at each level, or a list of them from the smallest level on.
         min_size: Longer side of the smallest level; by default there is one level, at `size`.
@@ -48,6 +51,7 @@ def stylize(
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
         style_scale: Longer side of the painting over that of the result.
         color: Whose colours the picture wears: `style`, `content`, `match` or `histogram`.
+        regions: Parts of the photograph by name, each the path of a mask or an `nst.Region`.
         trainer: Settings of the Lightning Trainer, such as `{"accelerator": "cpu", "precision": "32-true"}`.
         **model: Other settings of StyleTransfer, such as `style_weight=20` or `init="noise"`.
 
@@ -58,7 +62,10 @@ def stylize(
         InputError: If the pictures or settings cannot be used.
         RunError: If the run cannot go on.
     """
+    styles = [style] if isinstance(style, (str, os.PathLike, Image.Image, Style)) else list(style)
     data = PictureData(
+        style=[x if isinstance(x, Style) else Style(_path(x)) for x in styles],
+        regions={name: x if isinstance(x, Region) else _path(x) for name, x in (regions or {}).items()},
         size=Pixels(size),
         min_size=None if min_size is None else Pixels(min_size),
         steps=steps,
@@ -67,11 +74,10 @@ def stylize(
         init=model.get("init", "content"),
         tile=model.get("padding") == "circular",
     )
-    for role, source in (("content", content), ("style", style)):
+    data.content = _path(content)
+    for role, source in (("content", content), *((data.role(i), x) for i, x in enumerate(styles))):
         if isinstance(source, Image.Image):
             data.pictures[role] = images.decode(source, role)
-        else:
-            setattr(data, role, InputPath(os.fspath(source)))
     module = StyleTransfer(backbone, WeightsSource(os.fspath(weights)), **model)
     data.setup()
     settings: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
@@ -81,3 +87,8 @@ def stylize(
         torch.manual_seed(seed)
         pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)
     return images.encode(data.finished(module.shown), data.alpha)
+
+
+def _path(source: Source) -> InputPath:
+    """Returns a path; one that stands for nothing where the picture is at hand."""
+    return InputPath("" if isinstance(source, Image.Image) else os.fspath(source))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import time
-from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +17,7 @@ from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.cli import CLI, SaveConfig
 from nst.errors import InputError
 from nst.features import Features
-from nst.module import KnownStyle
+from nst.targets import Known
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Workshop:
 
     def __init__(self, args: Sequence[str]) -> None:
         self.args = list(args)
-        self.networks: dict[Hashable, tuple[Features, deque[KnownStyle]]] = {}
+        self.networks: dict[Hashable, tuple[Features, Known]] = {}
 
     def recipe(self, job: Job) -> Recipe:
         """Returns the settings of a picture; raises an InputError if they are wrong."""
@@ -202,8 +201,7 @@ def make_folder(path: Path) -> None:
 
 def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
     """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
-    config = recipe.config
-    shared = [config.data.content, config.data.style, config.model.init, config.model.weights]
+    shared = list(_texts([recipe.config.data.as_dict(), recipe.config.model.init, recipe.config.model.weights]))
     read = {Path(x).resolve() for x in [*shared, *(option for job in jobs for option in job.options)]}
     for job in jobs:
         if job.output.resolve() in read:
@@ -211,3 +209,12 @@ def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
                 f"Expected --output not to overwrite what pictures are made of, but {job.output} is one of the inputs; "
                 "choose another folder"
             )
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """Yields all texts in nested settings: whichever of them name files."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, (dict, list)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _texts(value)

@@ -17,8 +17,9 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from nst import images, record
-from nst.data import Level, PictureData
+from nst.data import PictureData
 from nst.errors import InputError, RunError
+from nst.levels import Level
 from nst.module import StyleTransfer
 from nst.record import Record
 
@@ -169,7 +170,8 @@ class Snapshots(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # ours
-        self._show(trainer, {"content": level.content, "style": level.style})
+        styles = {f"style_{i}" if i else "style": x.picture for i, x in enumerate(level.paintings)}
+        self._show(trainer, {"content": level.content, **styles})
         self._mark = (trainer.global_step, time.monotonic())
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Level, batch_idx: int) -> None:
@@ -207,10 +209,10 @@ class Progress(TQDMProgressBar):
         assert isinstance(pl_module, StyleTransfer)
         assert pl_module.features is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
-        names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
+        (photograph, paintings), level = data.names, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
         steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))
-        print(f"{names['content']} in the style of {names['style']}, {level.width}×{level.height} pixels")
+        print(f"{photograph} in the style of {paintings}, {level.width}×{level.height} pixels")
         print(f"{'steps' if level.seconds is None else 'time'}: {steps} pixels")
         print(
             f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {_folder(trainer)}", flush=True

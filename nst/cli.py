@@ -11,6 +11,7 @@ import sys
 import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from torch.utils.tensorboard.summary import hparams
 
 from nst import __version__, clock, images, precision, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
-from nst.data import PictureData, finished
+from nst.color import finished
+from nst.data import PictureData
 from nst.errors import InputError, RunError, nearest
+from nst.guides import Region, Style
 from nst.module import StyleTransfer, shown_picture
 from nst.quiet import quiet_libraries
 from nst.record import Record
@@ -220,11 +223,10 @@ def export(args: Sequence[str]) -> int:
         raise InputError(explain(str(error), ["ckpt_path", "output"])) from None
     images.check_output(settings.output)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
-    alpha, lab = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "lab"))
+    alpha, lab, kept = (checkpoint.get("PictureData", {}).get(key) for key in ("alpha", "lab", "kept"))
     made = checkpoint["nst"]
     picture = shown_picture(checkpoint["state_dict"], made["average"], made["bleed"])
-    if lab is not None:
-        picture = finished(picture, lab)
+    picture = finished(picture, lab, kept)
     images.save(picture, settings.output, None if alpha is None else alpha / 255, checkpoint.get("record"))
     print(f"picture   {settings.output}")
     return 0
@@ -310,7 +312,8 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key = f"{match[1]}.{match[2]}"
         return f"Expected a known key in the config, but got {key}{nearest(key, keys)}"
     if match := re.search(r"Option '(\S+)' is not accepted", text):
-        return f"Expected a known key in the config, but got {match[1]}{nearest(match[1], keys)}"
+        known = [*keys, *(field.name for entry in (Style, Region) for field in fields(entry))]
+        return f"Expected a known key in the config, but got {match[1]}{nearest(match[1], known)}"
     if match := re.search(r"arguments are required: (.*)", text):
         return f"Expected --{match[1].replace(', ', ' and --')}, but it was not given"
     text = re.sub(r"<class '([\w.]+)'>", lambda found: found[1].rpartition(".")[2], text)

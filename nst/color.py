@@ -236,6 +236,32 @@ def recolored(
     return content, style
 
 
+def finished(picture: Tensor, lab: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+    """Gives a picture what it takes from the photograph.
+
+    Args:
+        picture: (1, 3, H, W) in [0, 1].
+        lab: The photograph at the result's size, (1, 3, h, w), in CIE L*a*b*, where its colours are wanted.
+        kept: The photograph and how much of it is kept, (1, 4, h, w) in [0, 1], where regions are.
+
+    Returns:
+        The picture, (1, 3, H, W) in [0, 1].
+    """
+    if lab is not None:
+        picture = with_colors(picture, _fitted(lab, picture))
+    if kept is None:
+        return picture
+    photograph = _fitted(kept, picture).clamp(0, 1)
+    return torch.lerp(picture, photograph[:, :3], photograph[:, 3:])
+
+
+def _fitted(image: Tensor, picture: Tensor) -> Tensor:
+    """Brings (1, C, h, w) to a picture's size, which is smaller while a run is on its way to the result."""
+    if image.shape[2:] != picture.shape[2:]:
+        image = nnf.interpolate(image, picture.shape[2:], mode="bicubic", align_corners=False, antialias=True)
+    return image.to(picture)
+
+
 def _broad(channel: Tensor) -> Tensor:
     """Returns what varies slowly: (1, 1, H, W) by way of BROAD pixels along the longer side."""
     height, width = channel.shape[2:]

@@ -1,27 +1,26 @@
-"""From picture files to levels: what the optimisation looks at, at one size."""
+"""From picture files to levels."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as nnf
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from nst import color as colors
-from nst import images, memory
+from nst import guides, images, memory
 from nst.color import Color, Matching
 from nst.errors import InputError
+from nst.guides import Region, Style
 from nst.images import MAX_PIXELS, Picture
+from nst.levels import Level, Steps, fit
+from nst.scene import Scene, Sheet
 from nst.types import InputPath, Pixels, Seconds
-
-log = logging.getLogger(__name__)
 
 Init = Literal["content", "noise", "gray", "style"]
 
@@ -38,67 +37,13 @@ SMALLEST_LEVEL = 32
 """Pixels of the shorter side below which a level on the way to the result is left out."""
 
 
-@dataclass(frozen=True)
-class Level:
-    """One size of the optimisation.
-
-    Attributes:
-        index: Position in the order of levels, from 0.
-        steps: Optimiser steps to take at this size, at the most.
-        content: The photograph at the result's size, (1, 3, H, W), in [0, 1].
-        style: The painting at its own shape, (1, 3, h, w), in [0, 1].
-        init: The picture to start from, (1, 3, H, W), where a file was given.
-        seconds: The level's share of the time budget, where there is one.
-        min_improvement: See PictureData.
-    """
-
-    index: int
-    steps: int
-    content: Tensor
-    style: Tensor
-    init: Tensor | None = None
-    seconds: float | None = None
-    min_improvement: float = 0.0
-
-    @property
-    def height(self) -> int:
-        return self.content.shape[2]
-
-    @property
-    def width(self) -> int:
-        return self.content.shape[3]
-
-
-class Steps:
-    """A data loader whose batches are one level, once for each step; it resumes where a checkpoint left it."""
-
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self.position = 0
-        self._start = 0
-
-    def __len__(self) -> int:
-        return self.level.steps
-
-    def __iter__(self) -> Iterator[Level]:
-        start, self._start = self._start, 0
-        for position in range(start, self.level.steps):
-            self.position = position + 1
-            yield self.level
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._start = state["position"]
-
-
 class PictureData(LightningDataModule):
     """The photograph and the painting of one picture.
 
     Args:
         content: The photograph: a file, or `sample` for the one that comes with the package.
-        style: The painting: a file, or `sample` for the one that comes with the package.
+        style: The painting: a file, or `sample` for the one that comes with the package; or a list of these or of
+            entries `{image, weight, scale, layers, mask, region}`.
         size: Longer side of the result, in pixels.
         min_size: Longer side of the smallest level: the picture is made there first and grows from level to level.
             By default there is one level, at `size`.
@@ -115,6 +60,8 @@ class PictureData(LightningDataModule):
             broad light and shade, so that only the lightness of strokes is painted; `match`, the painting recoloured to
             the mean and covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
         color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
+        style_weights: Weights of the styles in their order, in the place of the entries' own.
+        regions: Parts of the photograph by name, each a mask or an entry `{mask, color, content_weight, keep, erode}`.
         max_pixels: Refuse larger files, which may be decompression bombs.
         init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
         tile: Whether the result is to tile; the photograph and a file to start from are then made to tile first.
@@ -126,7 +73,7 @@ class PictureData(LightningDataModule):
     def __init__(
         self,
         content: Literal["sample"] | InputPath = "sample",
-        style: Literal["sample"] | InputPath = "sample",
+        style: Literal["sample"] | InputPath | list[Literal["sample"] | InputPath | Style] = "sample",
         size: Pixels = Pixels(512),
         min_size: Pixels | None = None,
         ratio: float = 2**0.5,
@@ -136,6 +83,8 @@ class PictureData(LightningDataModule):
         style_scale: float = 1.0,
         color: Color = "style",
         color_match: Matching = "symmetric",
+        style_weights: list[float] | None = None,
+        regions: dict[str, InputPath | Region] | None = None,
         max_pixels: int = MAX_PIXELS,
         init: Init | InputPath = "content",
         tile: bool = False,
@@ -155,7 +104,9 @@ class PictureData(LightningDataModule):
             raise InputError(f"Expected --data.min_improvement to be in [0, 1), but got {min_improvement}")
         if not 0 < style_scale < float("inf"):
             raise InputError(f"Expected --data.style_scale to be above 0, but got {style_scale}")
-        self.content, self.style, self.init = content, style, init
+        self.content, self.init = content, init
+        self.styles, self.regions = _styles(style, style_weights), _regions(regions)
+        guides.check_styles(self.styles, self.regions)
         self.size, self.min_size, self.ratio = size, min_size or size, ratio
         self.steps = steps if isinstance(steps, list) else [steps]
         self.budget, self.min_improvement = budget, min_improvement
@@ -167,44 +118,50 @@ class PictureData(LightningDataModule):
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
         self.lab: Tensor | None = None
+        self.kept: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the files and makes the levels, once."""
         if self.levels:
             return
         content = self._picture("content", self.content)
-        style = self._picture("style", self.style)
+        sheets = [self._sheet(i, style) for i, style in enumerate(self.styles)]
         init = self._picture("init", self.init) if _is_file(self.init) else None
         self._check(*fit(content.height, content.width, self.size), content)
+        masks = guides.read_regions(self.regions, content, self.max_pixels)
+        self.files |= guides.mask_files(self.styles, self.regions)
         if self.tile:
             content = content.resized(*fit(content.height, content.width, self.size))
             content = replace(content, rgb=images.periodic(content.rgb))
             init = replace(init, rgb=images.periodic(init.rgb)) if init else None
-        if self.color != "style":
-            content, style = self._colored(content, style)
+        scene = Scene(content, sheets, self.regions, masks, self.size, self.style_scale, self.color, self.color_match)
         sizes = self._sizes(content)
         for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
-            fitted = content.resized(*fit(content.height, content.width, size))
-            start = init.resized(fitted.height, fitted.width).rgb if init and index == 0 else None
-            painting = self._fit_style(style, size).rgb
-            self.levels.append(Level(index, steps, fitted.rgb, painting, start, seconds, self.min_improvement))
-        self.alpha = fitted.alpha
+            level = Level(index, steps, **scene.at(size), seconds=seconds, min_improvement=self.min_improvement)
+            if init and index == 0:
+                level = replace(level, init=init.resized(level.height, level.width).rgb)
+            self.levels.append(level)
+        self.alpha = scene.photograph.alpha
+        if self.color == "content":
+            self.lab = colors.to_lab(scene.photograph.rgb)
+        if scene.kept is not None:
+            self.kept = torch.cat([scene.photograph.rgb, scene.kept], dim=1)
 
     def train_dataloader(self) -> Steps:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return Steps(self.levels[min(epoch, len(self.levels) - 1)])
 
     def finished(self, picture: Tensor) -> Tensor:
-        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's colours where they are asked for."""
-        return picture if self.lab is None else finished(picture, self.lab)
+        """Returns the picture, (1, 3, H, W) in [0, 1], with what it has from the photograph, colours or regions."""
+        return colors.finished(picture, self.lab, self.kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """The opacity of the result, as bytes, and its colours, so that a checkpoint can be exported with them."""
+        """The opacity of the result, as bytes, its colours and what is kept, so that a checkpoint can be exported."""
         state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
-        return state if self.lab is None else {**state, "lab": self.lab}
+        return state | {key: x for key, x in (("lab", self.lab), ("kept", self.kept)) if x is not None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: opacity and colours come from the photograph."""
+        """Nothing to restore: all of it comes from the photograph."""
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
@@ -214,16 +171,28 @@ class PictureData(LightningDataModule):
             self.files[key] = Path(path)
         return self.pictures[role]
 
-    def _colored(self, content: Picture, style: Picture) -> tuple[Picture, Picture]:
-        """Returns photograph and painting at the result's size as the network is to see them."""
-        fitted = content.resized(*fit(content.height, content.width, self.size))
-        painting = style.resized(*fit(style.height, style.width, self._style_size(style, self.size)))
-        if self.color == "content":
-            self.lab = colors.to_lab(fitted.rgb)
-        rgb, painted = colors.recolored(
-            *(self.color, fitted.rgb, painting.rgb, self.color_match, fitted.alpha, painting.alpha)
-        )
-        return replace(fitted, rgb=rgb), replace(painting, rgb=painted)
+    def role(self, i: int) -> str:
+        """Returns what the i-th style is called: `style`, or `style[i]` where there are several."""
+        return f"style[{i}]" if len(self.styles) > 1 else "style"
+
+    def _sheet(self, i: int, style: Style) -> Sheet:
+        """Reads a style's files."""
+        role = self.role(i)
+        picture = self._picture(role, style.image)
+        if min(picture.height, picture.width) < SMALLEST:
+            raise InputError(
+                f"Expected --data.{role} to be at least {SMALLEST}×{SMALLEST} pixels, "
+                f"but {picture.name} is {picture.width}×{picture.height}"
+            )
+        if style.mask is None:
+            return Sheet(style, picture, None)
+        return Sheet(style, picture, guides.read_style_mask(i, style, self.regions, picture, self.max_pixels))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The photograph's name, and the paintings' names, for people."""
+        styles = [picture.name for role, picture in self.pictures.items() if role.startswith("style")]
+        return self.pictures["content"].name, " and ".join(dict.fromkeys(styles))
 
     def _sizes(self, content: Picture) -> list[int]:
         """Returns the levels' longer sides, ascending; a level too narrow for a network to see anything is left out."""
@@ -262,46 +231,31 @@ class PictureData(LightningDataModule):
                 f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
             )
 
-    def _fit_style(self, style: Picture, size: int) -> Picture:
-        if min(style.height, style.width) < SMALLEST:
-            raise InputError(
-                f"Expected --data.style to be at least {SMALLEST}×{SMALLEST} pixels, "
-                f"but {style.name} is {style.width}×{style.height}"
-            )
-        longer, wanted = self._style_size(style, size), round(size * self.style_scale)
-        if longer < wanted and size == self.size:
-            log.info(
-                "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
-                *(style.name, style.width, style.height, wanted),
-            )
-        return style.resized(*fit(style.height, style.width, longer))
-
-    def _style_size(self, style: Picture, size: int) -> int:
-        """Returns the painting's longer side at a level of that size: never more than its own."""
-        return min(max(1, round(size * self.style_scale)), max(style.height, style.width))
-
-
-def finished(picture: Tensor, lab: Tensor) -> Tensor:
-    """Gives a picture, (1, 3, H, W), the colours of the photograph at the result's size, in CIE L*a*b*."""
-    size = picture.shape[2:]
-    if lab.shape[2:] != size:  # while a run is on its way to the result
-        lab = nnf.interpolate(lab, size, mode="bicubic", align_corners=False, antialias=True)
-    return colors.with_colors(picture, lab.to(picture))
-
-
-def fit(height: int, width: int, longer: int) -> tuple[int, int]:
-    """Returns height and width of the same aspect whose longer side is `longer`, each at least 1."""
-    scale = longer / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
 
 def sample_path(role: str) -> Path:
     """Returns the sample photograph (scikit-image's `rocket`, public domain) or painting (our own)."""
-    if role == "style":
+    if role.startswith("style"):
         return SAMPLE_STYLE
     package = find_spec("skimage")
     assert package is not None and package.origin is not None  # a dependency
     return Path(package.origin).parent / "data" / "rocket.jpg"
+
+
+def _styles(style: str | Sequence[str | Style], weights: Sequence[float] | None) -> list[Style]:
+    """Returns the entries that a setting stands for."""
+    given: Sequence[str | Style] = [style] if isinstance(style, str) else style
+    entries = [x if isinstance(x, Style) else Style(InputPath(x)) for x in given]
+    if weights is None:
+        return entries
+    if len(weights) != len(entries):
+        raise InputError(
+            f"Expected --data.style_weights to have a weight for each of {len(entries)} styles, but got {len(weights)}"
+        )
+    return [replace(entry, weight=weight) for entry, weight in zip(entries, weights, strict=True)]
+
+
+def _regions(regions: Mapping[str, str | Region] | None) -> dict[str, Region]:
+    return {name: x if isinstance(x, Region) else Region(InputPath(x)) for name, x in (regions or {}).items()}
 
 
 def _is_file(init: str) -> bool:

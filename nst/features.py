@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -139,6 +140,32 @@ class Features(nn.Module):
                 taps[name] = x
         return taps
 
+    def spread(self, weights: Tensor, layers: Iterable[str], erode: bool = False) -> dict[str, Tensor]:
+        """Brings weights of a picture's pixels to layers, by the mean of the pixels that a position stands for.
+
+        Args:
+            weights: (1, 1, H, W), 0 or more.
+            layers: Names of layers.
+            erode: Whether a position takes the smallest weight among the positions that its receptive field covers; a
+                layer for which nothing would remain is left as it is.
+
+        Returns:
+            (1, 1, h, w) by layer.
+        """
+        found: dict[str, Tensor] = {}
+        field = 0.0  # how far the receptive field reaches beyond a position, in positions
+        wanted = set(layers)
+        for name in self.sequence:
+            if name.startswith("conv"):
+                field += 1
+            elif name.startswith("pool"):
+                weights, field = nnf.avg_pool2d(self._even(weights), 2), field / 2
+            if name in wanted:
+                reach = math.ceil(field) if erode else 0
+                inner = -nnf.max_pool2d(-weights, 2 * reach + 1, stride=1, padding=reach)
+                found[name] = inner if inner.any() else weights
+        return found
+
     def normalize(self, picture: Tensor) -> Tensor:
         """Shifts and scales a picture, (N, 3, H, W), to what the network was trained with."""
         return (picture - self.mean) / self.deviation
@@ -150,14 +177,19 @@ class Features(nn.Module):
 
     def pool(self, x: Tensor) -> Tensor:
         """Pools activations, (N, C, h, w), to halves of their sides (see `pooled`)."""
-        if self.padding == "circular":  # an odd row or column is pooled with the first, and not left out
-            x = pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), "circular")
+        x = self._even(x)
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":
             return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
         # the root of the sum of squares; the small term gives it a gradient where all four are 0
         return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE
+
+    def _even(self, x: Tensor) -> Tensor:
+        """Where pictures tile, an odd row or column is pooled with the first; else it is left out."""
+        if self.padding != "circular":
+            return x
+        return pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), "circular")
 
 
 def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:

@@ -6,6 +6,7 @@ machines, and the loss and its gradient are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ class Moments(NamedTuple):
     Attributes:
         outer: Sum of the outer products of the feature vectors, the unnormalised Gram matrix, (C, C), float32.
         total: Sum of the feature vectors, (C,), float32; (0,) where it was not asked for.
-        positions: Their number, a scalar.
+        positions: Their number, or the sum of their weights, a scalar.
     """
 
     outer: Tensor
@@ -45,7 +46,7 @@ class Moments(NamedTuple):
         return self.gram - torch.outer(self.mean, self.mean)
 
 
-def moments(features: Tensor, first: bool = True) -> Moments:
+def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -> Moments:
     """Sums the first two raw moments of features over their positions.
 
     The sums are taken in float32 whatever the features' precision (in float16 they overflow), or in float64 for
@@ -54,10 +55,13 @@ def moments(features: Tensor, first: bool = True) -> Moments:
     Args:
         features: Activations, (N, C, H, W); the positions of all N are pooled.
         first: Whether first moments are wanted too; if not, `total` is empty.
+        guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
 
     Returns:
-        The moments of all N·H·W positions.
+        The moments of all N·H·W positions, whose number is then the sum of the weights.
     """
+    if guide is not None:
+        return _guided_moments(features, first, guide)
     with torch.autocast(features.device.type, enabled=False):
         wide = features if features.dtype in (torch.float64, torch.bfloat16) else features.float()
         # one row for each position: no copy where the channels come last in memory, as the network leaves them
@@ -75,7 +79,36 @@ def moments(features: Tensor, first: bool = True) -> Moments:
         return Moments(outer, total, outer.new_full((), count))
 
 
-def add_moments_gradient(gradient: Tensor, features: Tensor, outer: Tensor | None, total: Tensor | None) -> None:
+def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
+    """As `moments`: a vector of weight g counts as √g times itself, so that the outer product stays symmetric."""
+    with torch.autocast(features.device.type, enabled=False):
+        wide = features if features.dtype == torch.float64 else features.float()
+        roots = guide.to(wide).sqrt()
+        plain = moments(wide * roots, False)
+        total = torch.einsum("nchw,nhw->c", wide, guide[:, 0].to(wide)) if first else plain.total
+        return Moments(plain.outer, total, guide.sum(dtype=plain.outer.dtype))
+
+
+def blend(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
+    """Returns moments per position, mixed by weights that sum to 1: those of pictures that are laid side by side.
+
+    Args:
+        parts: Moments of one layer.
+        weights: Their weights.
+
+    Returns:
+        The mixture, as of one position; of one part, that part.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    outer = torch.stack([weight * part.gram for part, weight in zip(parts, weights, strict=True)]).sum(0)
+    total = torch.stack([weight * part.mean for part, weight in zip(parts, weights, strict=True)]).sum(0)
+    return Moments(outer, total, torch.ones_like(parts[0].positions))
+
+
+def add_moments_gradient(
+    gradient: Tensor, features: Tensor, outer: Tensor | None, total: Tensor | None, guide: Tensor | None = None
+) -> None:
     """Adds the gradient of `moments` to one that is there, in place.
 
     Args:
@@ -83,7 +116,13 @@ def add_moments_gradient(gradient: Tensor, features: Tensor, outer: Tensor | Non
         features: What the moments were taken of, likewise.
         outer: Gradient of `Moments.outer`, (C, C); None for 0.
         total: Gradient of `Moments.total`, (C,); None for 0.
+        guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
+    if guide is not None:
+        part = torch.zeros_like(gradient)
+        add_moments_gradient(part, features, outer, total)
+        gradient.addcmul_(part, guide.to(gradient))
+        return
     for into, picture in zip(gradient, features, strict=True):
         rows = into.permute(1, 2, 0).view(-1, len(into))
         if outer is not None:
@@ -189,14 +228,23 @@ def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
     return difference.sum() / target.gram.trace()
 
 
-def squared_error(features: Tensor, target: Tensor) -> Tensor:
-    """Sums the squared differences of two activations of one shape, in float32, to a scalar."""
+def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sums the squared differences of two activations of one shape, in float32, to a scalar.
+
+    Args:
+        features: (N, C, H, W).
+        target: (N, C, H, W).
+        weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
+    """
     with torch.autocast(features.device.type, enabled=False):
         wide = features if features.dtype == torch.float64 else features.float()
-        return (wide - target).square().sum()
+        squares = (wide - target).square()
+        return (squares if weights is None else squares * weights).sum()
 
 
-def add_squared_error_gradient(gradient: Tensor, features: Tensor, target: Tensor, error: Tensor) -> None:
+def add_squared_error_gradient(
+    gradient: Tensor, features: Tensor, target: Tensor, error: Tensor, weights: Tensor | None = None
+) -> None:
     """Adds the gradient of `squared_error` to one that is there, in place.
 
     Args:
@@ -204,8 +252,10 @@ def add_squared_error_gradient(gradient: Tensor, features: Tensor, target: Tenso
         features: Of the gradient's shape.
         target: Of the gradient's shape.
         error: Gradient of the sum, a scalar.
+        weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
-    gradient.addcmul_((features - target).to(gradient.dtype), (2 * error).to(gradient.dtype))
+    factor = 2 * error if weights is None else 2 * error * weights
+    gradient.addcmul_((features - target).to(gradient.dtype), factor.to(gradient.dtype))
 
 
 def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:

@@ -63,14 +63,15 @@ class Picture:
         return Picture(resize(self.rgb, height, width), alpha, self.name)
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resamples (1, C, H, W) to (1, C, height, width) by an antialiased Lanczos filter, clipped to [0, 1]."""
+def resize(image: Tensor, height: int, width: int, smooth: bool = False) -> Tensor:
+    """Resamples (1, C, H, W) to (1, C, height, width), clipped to [0, 1].
+
+    By an antialiased Lanczos filter, or where it is to be smooth by a triangle, which does not ring.
+    """
     if image.shape[2:] == (height, width):
         return image
-    channels = [
-        np.asarray(Image.fromarray(channel.numpy()).resize((width, height), Image.Resampling.LANCZOS))
-        for channel in image[0]
-    ]
+    kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.LANCZOS
+    channels = [np.asarray(Image.fromarray(channel.numpy()).resize((width, height), kind)) for channel in image[0]]
     return torch.from_numpy(np.stack(channels))[None].clamp(0, 1)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,45 +20,81 @@ Statistics = Mapping[str, Tensor | Moments]
 """What the features of a picture add up to, by the name of the term."""
 
 
+class StyleTarget(NamedTuple):
+    """What a part of a layer's positions is compared with.
+
+    Attributes:
+        moments: The style's.
+        guide: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
+        share: Weight of the part's distance.
+    """
+
+    moments: Moments
+    guide: Tensor | None = None
+    share: float = 1.0
+
+
+class ContentTarget(NamedTuple):
+    """What a layer's activations are compared with.
+
+    Attributes:
+        features: The photograph's, (N, C, h, w).
+        weights: Weights of the positions in the error, (N, 1, h, w); None for 1 everywhere.
+        visible: Weights of the positions in the photograph's energy, likewise.
+    """
+
+    features: Tensor
+    weights: Tensor | None = None
+    visible: Tensor | None = None
+
+
 class StyleLoss(nn.Module):
-    """Distance of a layer's moments from the style's.
+    """Distance of a layer's moments from the style's; where there are several places, the sum of theirs by share.
 
     Args:
         normalization: `relative` or `gatys`, which is a scale of the Frobenius distance alone.
         distance: `frobenius` (`functional.gram_distance`), `wasserstein` or `mean_std`.
     """
 
-    outer: Tensor
-    total: Tensor
-    positions: Tensor
-    root: Tensor
-
     def __init__(self, normalization: Normalization = "relative", distance: Distance = "frobenius") -> None:
         super().__init__()
         self.normalization: Normalization = normalization
         self.distance: Distance = distance
-        for name in (*Moments._fields, "root"):
-            self.register_buffer(name, torch.empty(0), persistent=False)
+        self.targets: list[StyleTarget] = []
+        self.roots: list[Tensor | None] = []
 
-    def aim(self, target: Moments) -> None:
-        """Sets the style's moments as the target."""
-        self.outer, self.total, self.positions = (part.detach() for part in target)
-        if self.distance == "wasserstein":
-            self.root = F.factor(target.covariance.detach())
+    def aim(self, targets: Sequence[StyleTarget]) -> None:
+        """Sets the targets, one for each place."""
+        self.targets = [target._replace(moments=Moments(*(x.detach() for x in target.moments))) for target in targets]
+        wanted = self.distance == "wasserstein"
+        self.roots = [F.factor(target.moments.covariance) if wanted else None for target in self.targets]
+
+    def moments(self, features: Tensor, guide: Tensor | None = None) -> Moments:
+        """Returns the moments of features, (N, C, H, W), that the distance looks at."""
+        return F.moments(features, self.distance != "frobenius", guide)
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Moments:
-        """Returns what features, (N, C, H, W), of some rows of the picture's add to the statistics."""
-        return F.moments(features, first=self.distance != "frobenius")
+        """Returns what features, (N, C, H, W), of some rows of the picture's add to the statistics, place by place."""
+        parts = [self.moments(features, _rows(target.guide, rows)) for target in self.targets]
+        return Moments(*(torch.stack(field) for field in zip(*parts, strict=True)))
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Moments, rows: slice = ALL) -> None:
         """Adds the gradient of the features, given that of the statistics (None for 0), in place."""
-        F.add_moments_gradient(gradient, features, cotangent.outer, cotangent.total)
+        for i, target in enumerate(self.targets):
+            outer, total = (None if x is None else x[i] for x in (cotangent.outer, cotangent.total))
+            F.add_moments_gradient(gradient, features, outer, total, _rows(target.guide, rows))
 
     def forward(self, statistics: Moments) -> Tensor:
-        """Returns the distance of the summed statistics from the target, a scalar."""
-        target = Moments(self.outer, self.total, self.positions)
+        """Returns the distance of the summed statistics from the targets, a scalar."""
+        places = zip(*statistics, self.targets, self.roots, strict=True)
+        distances = [
+            target.share * self._distance(Moments(*found), target.moments, root) for *found, target, root in places
+        ]
+        return torch.stack(distances).sum()
+
+    def _distance(self, statistics: Moments, target: Moments, root: Tensor | None) -> Tensor:
         if self.distance == "wasserstein":
-            return F.wasserstein_distance(statistics, target, self.root)
+            return F.wasserstein_distance(statistics, target, root)
         if self.distance == "mean_std":
             return F.mean_std_distance(statistics, target)
         return F.gram_distance(statistics, target, self.normalization)
@@ -70,27 +107,27 @@ class ContentLoss(nn.Module):
         normalization: `relative` or `gatys`.
     """
 
-    features: Tensor
+    target: ContentTarget
     energy: Tensor
 
     def __init__(self, normalization: Normalization = "relative") -> None:
         super().__init__()
         self.normalization: Normalization = normalization
-        self.register_buffer("features", torch.empty(0), persistent=False)
-        self.register_buffer("energy", torch.empty(0), persistent=False)
 
-    def aim(self, features: Tensor) -> None:
-        """Sets the photograph's activations, (N, C, H, W), as the target."""
-        self.features = features.detach()
-        self.energy = F.squared_error(self.features, torch.zeros_like(self.features)).clamp(min=1e-12)
+    def aim(self, target: ContentTarget) -> None:
+        """Sets the photograph's activations as the target."""
+        self.target = target._replace(features=target.features.detach())
+        energy = F.squared_error(self.target.features, torch.zeros((), device=target.features.device), target.visible)
+        self.energy = energy.clamp(min=1e-12)
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Tensor:
         """Returns what activations, (N, C, H, W), of some rows of the picture's add to the squared error."""
-        return F.squared_error(features, self.features[:, :, rows])
+        return F.squared_error(features, self.target.features[:, :, rows], _rows(self.target.weights, rows))
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Tensor, rows: slice = ALL) -> None:
         """Adds the gradient of the features, given that of the statistics, in place."""
-        F.add_squared_error_gradient(gradient, features, self.features[:, :, rows], cotangent)
+        target, weights, _ = self.target
+        F.add_squared_error_gradient(gradient, features, target[:, :, rows], cotangent, _rows(weights, rows))
 
     def forward(self, statistics: Tensor) -> Tensor:
         """Returns the distance for a summed squared error, a scalar."""
@@ -176,8 +213,8 @@ class Objective(nn.Module):
         """Names of the layers that the losses look at."""
         return {*self.content, *self.style}
 
-    def aim(self, content: Mapping[str, Tensor], style: Mapping[str, Moments]) -> None:
-        """Sets the targets: the photograph's activations and the painting's moments, by layer name."""
+    def aim(self, content: Mapping[str, ContentTarget], style: Mapping[str, Sequence[StyleTarget]]) -> None:
+        """Sets the targets by layer name."""
         for layer, loss in self.content.items():
             loss.aim(content[layer])  # type: ignore[operator]  # a ModuleDict forgets its values' type
         for layer, loss in self.style.items():
@@ -208,6 +245,10 @@ class Objective(nn.Module):
         """Sums the weighted terms whose name starts with `kind` (all of them by default), a scalar."""
         weighted = [self.weights[name] * term for name, term in terms.items() if name.startswith(kind)]
         return torch.stack(weighted).sum() if weighted else torch.zeros(())
+
+
+def _rows(weights: Tensor | None, rows: slice) -> Tensor | None:
+    return None if weights is None else weights[:, :, rows]
 
 
 def _check_weight(key: str, weight: float) -> None:

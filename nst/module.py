@@ -15,12 +15,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nst import functional as F
-from nst.data import Init, Level
+from nst.data import Init
 from nst.errors import InputError
 from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
 from nst.guard import TRIES, DivergenceError, Guard
+from nst.levels import Level
 from nst.losses import Objective
 from nst.memory import return_heap
 from nst.optimizers import extend, halve, project, resample, resample_state, trim
@@ -28,6 +28,8 @@ from nst.pace import Pace
 from nst.plan import Streaming
 from nst.starts import start
 from nst.streaming import Eye, eye_for
+from nst.targets import Known, Targets
+from nst.targets import check_layers as check_style_layers
 from nst.types import Bytes, InputPath, WeightsSource
 from nst.weights import Backbone
 from nst.weights import load as load_weights
@@ -40,9 +42,6 @@ IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
 """The style's weight goes with this power of the strength, so that the picture leaves the photograph at an even pace:
 at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
-
-KnownStyle = tuple[Tensor, dict[str, F.Moments]]
-"""A painting at some size, (1, 3, h, w), and its moments by layer."""
 
 
 class StyleTransfer(pl.LightningModule):
@@ -150,7 +149,9 @@ class StyleTransfer(pl.LightningModule):
         self.memory = memory
         self.level: Level | None = None
         self.levels: list[Level] = []
-        self.known_styles: deque[KnownStyle] = deque(maxlen=16)
+        self.known_styles: Known = deque(maxlen=32)
+        self.targets: Targets | None = None
+        self.kept: tuple[Tensor, Tensor] | None = None
         self.guard, self.pace = Guard(), Pace([])
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
@@ -291,9 +292,12 @@ class StyleTransfer(pl.LightningModule):
         self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
         for level in levels:
             self.features.check_size(level.height, level.width, "photograph")
-            self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
+            for painting in level.paintings:
+                self.features.check_size(painting.picture.shape[2], painting.picture.shape[3], "painting")
+        check_style_layers(self.objective, levels[0])
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
         self.eye = eye_for(self.features, self.objective, optimizer, largest, self.streaming, self.memory)
+        self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 
     def begin(self, level: Level) -> None:
@@ -319,26 +323,16 @@ class StyleTransfer(pl.LightningModule):
             self.mean_picture = torch.zeros_like(picture)
             self.averaged.zero_()
 
-    @torch.no_grad()
     def aim(self, level: Level) -> None:
         """Computes the targets of a level."""
-        assert self.eye is not None  # prepare comes first
+        assert self.targets is not None  # prepare comes first
         with self.precision():
-            photograph = extend(level.content.to(self.device), self.bleed)
-            content = self.eye.activations(photograph, self.objective.content)
-            style = self.style_moments(level.style)
-        self.objective.aim(content, style)
+            self.targets.aim(level)
+        self.kept = None
+        if level.kept is not None:
+            photograph, kept = (extend(x.to(self.device), self.bleed) for x in (level.content, level.kept))
+            self.kept = photograph, kept
         self.level = level
-
-    def style_moments(self, painting: Tensor) -> dict[str, F.Moments]:
-        """Returns the moments of a painting, (1, 3, h, w), by style layer; those of late are remembered."""
-        for known, moments in self.known_styles:
-            if torch.equal(known, painting):
-                return moments
-        assert self.eye is not None
-        moments = self.eye.moments(painting.to(self.device), self.objective.style)  # type: ignore[arg-type]
-        self.known_styles.append((painting, moments))
-        return moments
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context in which the network has its precision, also outside of the steps, where Lightning sets it."""
@@ -348,7 +342,9 @@ class StyleTransfer(pl.LightningModule):
     def terms(self) -> dict[str, Tensor]:
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
         assert self.eye is not None
-        return self.objective(self.eye.statistics(self.picture, self.objective), self.picture)  # type: ignore[no-any-return]
+        # what is kept of the photograph is seen, and has no gradient
+        picture = self.picture if self.kept is None else torch.lerp(self.picture, *self.kept)
+        return self.objective(self.eye.statistics(picture, self.objective), picture)  # type: ignore[no-any-return]
 
     def logs_now(self, level: Level, position: int) -> bool:
         """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.

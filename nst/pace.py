@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nst.data import Level
+from nst.levels import Level
 
 WINDOW = 20
 """Steps over which the objective's mean is taken to see whether it still falls."""

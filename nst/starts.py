@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nst import functional as F
-from nst.data import Level
+from nst.levels import Level
 
 GRAY, NOISE = 0.5, 0.05
 """Level of the starts from gray and from noise, and the noise's deviation around it."""

@@ -139,13 +139,21 @@ class Eye:
         return maps
 
     @torch.no_grad()
-    def moments(self, picture: Tensor, losses: Mapping[str, StyleLoss]) -> dict[str, Moments]:
-        """Returns the statistics of a painting, (1, 3, H, W), for the style losses by layer."""
+    def moments(
+        self, picture: Tensor, losses: Mapping[str, StyleLoss], guides: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Moments]:
+        """Returns the moments of a painting, (1, 3, H, W), for the style losses by layer.
+
+        Args:
+            picture: The painting.
+            losses: The losses that look at it.
+            guides: Weights of the positions by layer, (1, 1, h, w); None for 1 everywhere.
+        """
         sums: dict[str, Moments] = {}
 
         def look(layer: str, y: Tensor, rows: slice) -> None:
             if layer in losses:
-                part = losses[layer].statistics(y)
+                part = losses[layer].moments(y, None if guides is None else guides[layer][:, :, rows])
                 sums[layer] = Moments(*map(torch.add, sums[layer], part)) if layer in sums else part
 
         self._look(picture, look)

@@ -8,8 +8,11 @@ import re
 from jsonargparse.typing import register_type
 
 
-class InputPath(str):
+class InputPath(str, os.PathLike[str]):
     """A file to read. In a config it is relative to that config, on the command line to the current folder."""
+
+    def __fspath__(self) -> str:
+        return str(self)
 
 
 class Pixels(int):
@@ -46,6 +49,8 @@ class WeightsSource(str):
 
 
 def _resolve(path: str) -> InputPath:
+    if path.startswith(("[", "{")) and not os.path.exists(path):  # a list or an entry of one that went wrong
+        raise ValueError(f"expected a file, but got {path}")
     # jsonargparse works in the folder of the config while it parses that config
     return InputPath(os.path.abspath(os.path.expanduser(path)))
 
@@ -61,7 +66,13 @@ def _whole(value: object) -> Pixels:
     return Pixels(number)
 
 
-register_type(InputPath, serializer=str, deserializer=_resolve)
+def _written(path: object) -> str:
+    if not isinstance(path, str):  # so that a list of styles is not written as one path
+        raise ValueError(f"expected a path, but got {path}")
+    return str(path)
+
+
+register_type(InputPath, serializer=_written, deserializer=_resolve)
 register_type(WeightsSource, serializer=str, deserializer=_resolve_weights)
 register_type(
     Pixels, serializer=int, deserializer=_whole, deserializer_exceptions=(ValueError, TypeError, OverflowError)

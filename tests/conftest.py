@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from nst.cli import main
-from nst.losses import Objective
+from nst.functional import Moments
+from nst.losses import ContentTarget, Objective, StyleTarget
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,6 +59,12 @@ def statistics(objective: Objective, features: Mapping[str, Tensor], picture: Te
     for layer, activations in features.items():
         found |= {name: loss.statistics(activations) for name, loss in objective.looking_at(layer).items()}
     return {**found, "tv": objective.smoothness.statistics(picture)}
+
+
+def aim(objective: Objective, content: Mapping[str, Tensor], style: Mapping[str, Moments]) -> None:
+    """Sets targets that are for the whole picture."""
+    styles = {layer: [StyleTarget(moments)] for layer, moments in style.items()}
+    objective.aim({layer: ContentTarget(features) for layer, features in content.items()}, styles)
 
 
 TINY = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--trainer.enable_progress_bar", "false"]

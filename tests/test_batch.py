@@ -15,7 +15,7 @@ from nst import record
 from nst.batch import Workshop
 from nst.cli import main
 from nst.features import Features
-from nst.module import StyleTransfer
+from nst.targets import Targets
 from tests.conftest import TINY, draw, fit
 
 SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]
@@ -59,7 +59,7 @@ def test_pictures_are_those_of_single_runs(options: list[str], capfd: pytest.Cap
 
 def test_one_network_is_loaded_and_the_painting_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads, looks = 0, 0
-    load, moments = Features.__init__, StyleTransfer.style_moments
+    load, moments = Features.__init__, Targets.moments
 
     def counted_load(self: Any, *rest: Any) -> None:
         nonlocal loads
@@ -68,13 +68,13 @@ def test_one_network_is_loaded_and_the_painting_is_looked_at_once(monkeypatch: p
 
     def counted_look(self: Any, painting: Any) -> Any:
         nonlocal looks
-        known = len(self.known_styles)
+        known = len(self.known)
         found = moments(self, painting)
-        looks += len(self.known_styles) - known
+        looks += len(self.known) - known
         return found
 
     monkeypatch.setattr(Features, "__init__", counted_load)
-    monkeypatch.setattr(StyleTransfer, "style_moments", counted_look)
+    monkeypatch.setattr(Targets, "moments", counted_look)
     assert batch("--data.size", "68", "--data.min_size", "48") == 0
     assert (loads, looks) == (1, 2)  # two levels
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from nst import images
-from nst.data import PictureData, Steps, fit, sample_path
+from nst.data import PictureData, sample_path
 from nst.errors import InputError
+from nst.levels import Steps, fit
 from nst.types import InputPath, Pixels
 from tests.conftest import draw
 

@@ -28,15 +28,17 @@ class Poison(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.seen.append(pl_module.picture.detach().clone())
         if batch_idx == 2:
-            self.target = pl_module.objective.style["relu3_1"]
-            self.kept, self.target.outer = self.target.outer, self.target.outer * math.nan
+            self.loss = pl_module.objective.style["relu3_1"]
+            self.targets = self.loss.targets
+            spoilt = self.targets[0].moments._replace(outer=self.targets[0].moments.outer * math.nan)
+            self.loss.targets = [self.targets[0]._replace(moments=spoilt)]
             if self.heals:
                 pl_module.guard.go_back = self._heal(pl_module.guard.go_back)
 
     def _heal(self, go_back: Any) -> Any:
         def healed(*args: Any, **settings: Any) -> None:
             go_back(*args, **settings)
-            self.target.outer = self.kept
+            self.loss.targets = self.targets
 
         return healed
 

@@ -10,8 +10,8 @@ import torch
 
 from nst import functional as F
 from nst.errors import InputError
-from nst.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
-from tests.conftest import statistics
+from nst.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget, TotalVariationLoss
+from tests.conftest import aim, statistics
 
 
 def random(seed: int, channels: int = 3, size: int = 6) -> torch.Tensor:
@@ -26,8 +26,8 @@ def test_defaults_are_those_of_the_functions() -> None:
 
 def test_a_loss_is_the_function_of_its_target() -> None:
     gram, content = StyleLoss(), ContentLoss()
-    gram.aim(F.moments(random(1)))
-    content.aim(random(1))
+    gram.aim([StyleTarget(F.moments(random(1)))])
+    content.aim(ContentTarget(random(1)))
     x = random(2)
     assert torch.equal(gram(gram.statistics(x)), F.gram_distance(F.moments(x), F.moments(random(1))))
     expected = F.squared_error(x, random(1)) / random(1).square().sum()
@@ -39,7 +39,7 @@ def test_a_loss_is_the_function_of_its_target() -> None:
 def objective(**settings: float) -> Objective:
     made = Objective({"relu4_2": 2.0}, {"relu1_1": 1.0, "relu2_1": 3.0}, **settings)  # type: ignore[arg-type]
     layers = {"relu4_2": random(3), "relu1_1": random(4), "relu2_1": random(5)}
-    made.aim(layers, {layer: F.moments(random(6 + i)) for i, layer in enumerate(layers)})
+    aim(made, layers, {layer: F.moments(random(6 + i)) for i, layer in enumerate(layers)})
     return made
 
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from nst.cli import main
-from nst.data import Level, PictureData
+from nst.data import PictureData
 from nst.errors import InputError
+from nst.levels import Level
 from nst.pace import RESERVE, WINDOW, Pace
 from nst.types import InputPath, Pixels, Seconds
 from tests.conftest import fit
@@ -21,7 +22,7 @@ EMPTY = torch.zeros(1, 3, 8, 8)
 
 
 def levels(*seconds: float | None, min_improvement: float = 0.0) -> list[Level]:
-    return [Level(i, 100, EMPTY, EMPTY, None, x, min_improvement) for i, x in enumerate(seconds)]
+    return [Level(i, 100, EMPTY, (), None, x, min_improvement) for i, x in enumerate(seconds)]
 
 
 def test_levels_share_the_time_that_is_left_after_the_preparations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from nst.plan import Plan, streamed, whole
 from nst.stages import stages
 from nst.streaming import Eye, eye_for
 from nst.walk import Walk, bands
-from tests.conftest import statistics
+from tests.conftest import aim, statistics
 from tests.test_compact import random_weights
 
 CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
@@ -37,7 +37,7 @@ def made(dtype: torch.dtype = torch.float64, size: tuple[int, int] = (70, 61), *
     objective = Objective(CONTENT, STYLE, tv_weight=0.1, style_distance="frobenius")
     with torch.no_grad():
         content, style = network(noise(*size, 1).to(dtype)), network(noise(56, 48, 2).to(dtype))
-        objective.aim({x: content[x] for x in CONTENT}, {x: moments(style[x]) for x in STYLE})
+        aim(objective, {x: content[x] for x in CONTENT}, {x: moments(style[x]) for x in STYLE})
     return network, objective, noise(*size, 3).to(dtype)
 
 
@@ -116,7 +116,7 @@ def test_every_distance_in_bands(distance: Any) -> None:
     other = Objective(CONTENT, STYLE, tv_weight=0.1, tv_norm="l2", style_distance=distance)
     painting, photograph = noise(56, 48, 2), noise(70, 61, 1)
     eye = fixed(network, 16, 12, 8, 4)
-    other.aim(eye.activations(photograph, other.content), eye.moments(painting, other.style))  # type: ignore[arg-type]
+    aim(other, eye.activations(photograph, other.content), eye.moments(painting, other.style))  # type: ignore[arg-type]
     value, gradient = reference(network, other, picture)
     again, found = seen(eye, other, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-9)
@@ -151,7 +151,7 @@ def test_vgg19_in_bands_in_float32(size: tuple[int, int]) -> None:
     objective = Objective({"relu4_2": 1.0}, layers, tv_weight=0.1)
     photograph, painting, picture = (noise(*size, seed).float() for seed in (1, 2, 3))
     eye = Eye(network, "off")
-    objective.aim(eye.activations(photograph, objective.content), eye.moments(painting, objective.style))  # type: ignore[arg-type]
+    aim(objective, eye.activations(photograph, objective.content), eye.moments(painting, objective.style))  # type: ignore[arg-type]
     value, gradient = seen(eye, objective, picture)
     again, found = seen(Eye(network, "on", 0.0), objective, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-5)

@@ -1,0 +1,111 @@
+"""What a level's picture is compared with: the photograph's activations and the paintings' moments."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from nst import functional as F
+from nst.errors import InputError
+from nst.features import Features
+from nst.functional import Moments
+from nst.levels import Level, Painting
+from nst.losses import ContentTarget, Objective, StyleTarget
+from nst.optimizers import extend
+from nst.streaming import Eye
+
+Known = deque[tuple[Painting, dict[str, Moments]]]
+"""Paintings of late and their moments by layer."""
+
+
+class Targets:
+    """Finds the targets of levels.
+
+    Args:
+        features: The network.
+        objective: What the activations are compared by.
+        eye: What looks at the pictures.
+        bleed: Width of the picture's margin, in pixels.
+        known: Paintings that were looked at before; those looked at are added.
+    """
+
+    def __init__(self, features: Features, objective: Objective, eye: Eye, bleed: int, known: Known) -> None:
+        self.features, self.objective, self.eye, self.bleed, self.known = features, objective, eye, bleed, known
+
+    @torch.no_grad()
+    def aim(self, level: Level) -> None:
+        """Sets the objective's targets to those of a level."""
+        self.objective.aim(self._content(level), self._style(level))
+
+    def _content(self, level: Level) -> dict[str, ContentTarget]:
+        layers = list(self.objective.content)
+        activations = self.eye.activations(self._extended(level.content), layers)
+        visible, weights = level.visible, level.visible
+        if level.emphasis is not None:
+            weights = level.emphasis if visible is None else level.emphasis * visible
+        targets = {layer: ContentTarget(x) for layer, x in activations.items()}
+        if weights is not None:
+            spread = self.features.spread(self._extended(weights), layers)
+            targets = {layer: x._replace(weights=spread[layer]) for layer, x in targets.items()}
+        if visible is not None:
+            spread = self.features.spread(self._extended(visible), layers)
+            targets = {layer: x._replace(visible=spread[layer]) for layer, x in targets.items()}
+        return targets
+
+    def _style(self, level: Level) -> dict[str, list[StyleTarget]]:
+        layers = list(self.objective.style)
+        found: dict[str, list[StyleTarget]] = {layer: [] for layer in layers}
+        for place in level.places:
+            guides = None
+            if place.guide is not None:
+                guides = self.features.spread(self._extended(place.guide), layers, place.erode)
+            looks = [(painting, self.moments(painting)) for painting in place.paintings]
+            for layer in layers:
+                parts = [(p.weight, x[layer]) for p, x in looks if p.layers is None or layer in p.layers]
+                guide = None if guides is None else guides[layer]
+                if parts and (guide is None or guide.any()):
+                    total = sum(weight for weight, _ in parts)
+                    moments = F.blend([x for _, x in parts], [weight / total for weight, _ in parts])
+                    found[layer].append(StyleTarget(moments, guide, place.share))
+        return found
+
+    def moments(self, painting: Painting) -> dict[str, Moments]:
+        """Returns a painting's moments by style layer; those of late are remembered."""
+        for known, moments in self.known:
+            if _same(known.picture, painting.picture) and _same(known.guide, painting.guide):
+                return moments
+        device, layers = self.features.mean.device, list(self.objective.style)
+        guides = None
+        if painting.guide is not None:
+            guides = self.features.spread(painting.guide.to(device), layers)
+        moments = self.eye.moments(painting.picture.to(device), self.objective.style, guides)  # type: ignore[arg-type]
+        self.known.append((painting, moments))
+        return moments
+
+    def _extended(self, image: Tensor) -> Tensor:
+        return extend(image.to(self.features.mean.device), self.bleed)
+
+
+def check_layers(objective: Objective, level: Level) -> None:
+    """Raises an InputError unless styles name layers that are compared, and leave none of them out."""
+    compared = list(objective.style)
+    for layer in {layer for painting in level.paintings for layer in painting.layers or ()}:
+        if layer not in compared:
+            raise InputError(
+                f"Expected the layers of a style to be among {', '.join(compared)}, but got {layer}; change the "
+                "entry's layers in --data.style, or give the layer a weight in --model.style_layers"
+            )
+    for layer in compared:
+        if all(painting.layers is not None and layer not in painting.layers for painting in level.paintings):
+            raise InputError(
+                f"Expected each style layer to have a style, but {layer} has none; name it among the layers of an "
+                "entry of --data.style, or give it no weight in --model.style_layers"
+            )
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one is other or torch.equal(one, other)
