@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nst.cli import main
 from nst.weights import load
@@ -28,19 +28,33 @@ def blocks(language: str) -> list[str]:
 def _clone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     draw(tmp_path / "photo.jpg", seed=1)
-    draw(tmp_path / "painting.jpg", seed=2)
+    for seed, name in enumerate(("painting.jpg", "night.jpg", "glass.png"), 2):
+        draw(tmp_path / name, seed=seed)
+    regions = Image.new("RGB", (60, 40), "blue")
+    ImageDraw.Draw(regions).rectangle((0, 20, 60, 40), fill="yellow")
+    regions.save(tmp_path / "map.png")
+    Image.linear_gradient("L").resize((60, 40)).save(tmp_path / "face.png")
 
 
 def test_its_commands_run() -> None:
     commands = [part for line in "".join(blocks("sh")).splitlines() for part in line.split(" && ")]
     fits = [shlex.split(command)[1:] for command in commands if command.startswith("nst ")]
-    assert len(fits) == 2
+    assert len(fits) == 6
     for command in fits:
         assert main([*command, *SMALL, "--trainer.enable_progress_bar", "false"]) == 0
         assert max(Image.open("picture.png").size) == 48
         Path("picture.png").unlink()
     others = [command for command in commands if not command.startswith("nst ")]
     assert others == ["python3 -m pip install .", "python3 -m pip install '.[test]'", "python3 -m pytest"]
+
+
+def test_its_settings_run() -> None:
+    photograph = draw(Path("wide.png"), (60, 40), seed=5)
+    for settings in blocks("yaml"):
+        Path("c.yaml").write_text(settings)
+        options = ["--config", "c.yaml", "--data.content", str(photograph), "--trainer.enable_progress_bar", "false"]
+        assert main(["fit", *options, *SMALL, "--output", "picture.png"]) == 0
+        Path("picture.png").unlink()
 
 
 def test_ci_installs_by_its_test_command() -> None:
@@ -72,9 +86,9 @@ def test_every_config_is_in_its_table() -> None:
         assert f"(configs/{config.name})" in TEXT, config.name
 
 
-def test_its_files_exist_and_its_picture_is_small() -> None:
+def test_its_files_exist_and_its_pictures_are_small() -> None:
     for target in re.findall(r"\]\(((?!http)[^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
-    (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", TEXT)
-    assert (ROOT / picture).stat().st_size < 400_000
-    assert max(Image.open(ROOT / picture).size) == 512
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", TEXT):
+        assert (ROOT / picture).stat().st_size < 400_000
+        assert max(Image.open(ROOT / picture).size) <= 1400
