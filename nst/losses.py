@@ -75,6 +75,8 @@ class StyleLoss(nn.Module):
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Moments:
         """Returns what features, (N, C, H, W), of some rows of the picture's add to the statistics, place by place."""
+        if not self.targets:  # as of a region that is too small for a deep layer
+            return Moments(*(features.new_zeros(0) for _ in Moments._fields))
         parts = [self.moments(features, _rows(target.guide, rows)) for target in self.targets]
         return Moments(*(torch.stack(field) for field in zip(*parts, strict=True)))
 
@@ -90,7 +92,7 @@ class StyleLoss(nn.Module):
         distances = [
             target.share * self._distance(Moments(*found), target.moments, root) for *found, target, root in places
         ]
-        return torch.stack(distances).sum()
+        return torch.stack(distances).sum() if distances else statistics.positions.sum()
 
     def _distance(self, statistics: Moments, target: Moments, root: Tensor | None) -> Tensor:
         if self.distance == "wasserstein":

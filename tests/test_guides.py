@@ -484,3 +484,13 @@ def test_every_term_of_every_place_has_a_gradient() -> None:
     (gradient,) = torch.autograd.grad(objective.total(terms), x)
     small, large = gradient[..., :1].abs().mean(), gradient[..., 1:].abs().mean()
     assert 0.1 < float(small / large) < 10  # a small region is drawn as strongly as a large one
+
+
+def test_a_region_that_no_position_of_a_layer_sees_costs_nothing_there() -> None:
+    mask = Image.new("L", (48, 41), 0)
+    mask.paste(255, (0, 40, 48, 41))  # an odd row, which the first pool leaves out
+    mask.save("row.png")
+    draw(Path("odd.png"), (48, 41), seed=5)
+    style = "--data.style=[{image: painting.png, region: row}]"
+    assert fit(style, "--data.regions={row: row.png}", "--output", "a.png", content=Path("odd.png")) == 0
+    assert (pixels("a.png") != pixels("odd.png")).any()
