@@ -131,8 +131,8 @@ def add_moments_gradient(
                 rows += vectors.float() @ symmetric
             else:
                 rows.addmm_(vectors, symmetric.to(rows.dtype))
-        if total is not None:
-            rows += total
+        if total is not None:  # along whole rows of the picture, as sums of few channels at a time are slow
+            into.permute(1, 2, 0).flatten(1).add_(total.to(rows.dtype).repeat(into.shape[2]))
 
 
 def gram_distance(statistics: Moments, target: Moments, normalization: Normalization = "relative") -> Tensor:
