@@ -195,17 +195,18 @@ class Snapshots(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Says what is being made, then shows the step, the rate, the time left and the losses."""
+    """Says what is being made, then shows the step, its bands of rows, the rate, the time left and the losses."""
 
     def __init__(self) -> None:
         super().__init__()
         self._pause = 0.2 if sys.stdout.isatty() else 10.0
-        self._shown = 0.0
+        self._shown = self._moved = 0.0
         self._level: Level | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransfer)
-        assert pl_module.features is not None
+        assert pl_module.features is not None and pl_module.eye is not None
+        pl_module.eye.watch = self._band
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
         names, level = {role: picture.name for role, picture in data.pictures.items()}, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
@@ -241,8 +242,16 @@ class Progress(TQDMProgressBar):
         now, bar = time.monotonic(), self.train_progress_bar
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if now - self._shown >= self._pause or last:
-            self._shown, bar.n = now, batch_idx + 1
+            self._shown, self._moved, bar.n = now, now, batch_idx + 1
             bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def _band(self, done: int, of: int) -> None:
+        """Shows how far a step is where it takes long: a large picture is looked at in bands."""
+        now = time.monotonic()
+        if now - self._moved >= self._pause:
+            self._moved = now
+            metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
+            self.train_progress_bar.set_postfix({"band": f"{done}/{of}", **metrics})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.train_progress_bar.close()

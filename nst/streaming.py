@@ -103,6 +103,9 @@ class Eye:
         mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
             A picture that tiles is always looked at whole.
         room: Bytes that it may take, besides the picture, the network's weights and the targets.
+
+    Attributes:
+        watch: Is told of each band of rows that is done; of none where a picture is looked at whole.
     """
 
     def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
@@ -115,7 +118,7 @@ class Eye:
     def statistics(self, picture: Tensor, objective: Objective) -> dict[str, Any]:
         """Returns what the objective needs to know of a picture, (1, 3, H, W), with its gradient."""
         keep = torch.is_grad_enabled() and picture.requires_grad
-        walk, form = self._walk(picture, keep), dict[str, int]()
+        walk, form = self._walk(picture), dict[str, int]()
         statistics = _named(_Statistics.apply(picture, walk, objective, form, keep), form)
         if "tv" in objective.weights:
             rows = picture.shape[2] if objective.smoothness.wrap else walk.rows[0]
@@ -156,13 +159,14 @@ class Eye:
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.room)
 
     def _look(self, picture: Tensor, look: Look) -> None:
-        walk = self._walk(picture, keep=False)
+        walk = self._walk(picture)
         with torch.autocast(picture.device.type, enabled=False):
             walk.forward(picture, look, keep=False)
 
-    def _walk(self, picture: Tensor, keep: bool) -> Walk:
-        watch = self.watch if keep else lambda done, of: None
-        return Walk(self.features, self._stages_for(picture), self.plan(picture).rows, watch)
+    def _walk(self, picture: Tensor) -> Walk:
+        plan = self.plan(picture)
+        watch = self.watch if plan.streams else lambda done, of: None
+        return Walk(self.features, self._stages_for(picture), plan.rows, watch)
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
         key = picture.device, working_type(picture)

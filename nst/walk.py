@@ -23,7 +23,7 @@ Look = Callable[[str, Tensor, slice], None]
 """Is shown a layer's name, activations of some of its rows, (N, C, h, w), and which rows they are."""
 
 Watch = Callable[[int, int], None]
-"""Is told how many bands of a step are done, and of how many."""
+"""Is told how many bands are done, and of how many: all those there and, where there is a gradient, back."""
 
 
 class Band(NamedTuple):
@@ -88,7 +88,8 @@ class Walk:
         """Shows the activations that losses asked for, and keeps what the way back needs if that is wanted."""
         x: Tensor | None = picture
         heights = sides(self.stages, picture.shape[2])
-        self._all = 2 * sum(len(bands(height, rows, 0)) for height, rows in zip(heights, self.rows, strict=True))
+        there = sum(len(bands(height, rows, 0)) for height, rows in zip(heights, self.rows, strict=True))
+        self._all = 2 * there if keep else there
         for stage, rows in zip(self.stages, self.rows, strict=True):
             assert x is not None
             pooled: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nst import weights
+from nst.callbacks import Progress
 from nst.errors import InputError
 from nst.features import Features
 from nst.functional import moments
@@ -19,6 +21,7 @@ from nst.streaming import Eye, eye_for
 from nst.walk import Walk, bands
 from tests.conftest import statistics
 from tests.test_compact import random_weights
+from tests.test_module import module, pictures, run
 
 CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
 
@@ -210,6 +213,23 @@ def test_the_watch_is_told_of_every_band() -> None:
     eye.watch = lambda done, of: told.append((done, of))
     seen(eye, objective, picture)
     assert told == [(i + 1, 12) for i in range(12)]
+
+
+@pytest.mark.parametrize("streaming", ["on", "off"])
+def test_the_screen_shows_the_bands_of_a_long_step(pair: tuple[Path, Path], streaming: Any) -> None:
+    shown: list[dict[str, str]] = []
+    progress = Progress()
+    progress._pause = 0.0  # every step is a long one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nst.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+        run(module(streaming=streaming), pictures(pair, 2), callbacks=[progress], enable_progress_bar=True)
+    bands = [postfix["band"] for postfix in shown if "band" in postfix]
+    if streaming == "off":
+        assert not bands and len(shown) == 2
+    else:
+        count = len(bands) // 6  # ways through the network: two for targets, and there and back for each step
+        assert bands[-2 * count :] == [f"{i + 1}/{2 * count}" for i in range(2 * count)]
+        assert "total" in shown[-2] and "band" not in shown[-1]  # losses beside the bands, and no band between steps
 
 
 def test_too_little_memory_is_refused_with_what_would_do() -> None:
