@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from nst import images, record
 from nst.data import Level, PictureData
@@ -36,6 +39,14 @@ def _level_name(trainer: pl.Trainer, level: Level) -> str:
     return f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}"
 
 
+class _Direct(TorchCheckpointIO):
+    """Writes a checkpoint straight into its file; Lightning makes a copy of it in memory first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
+
+
 class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
 
@@ -55,6 +66,10 @@ class Checkpoints(Checkpoint):
     def path(self, trainer: pl.Trainer) -> Path:
         """Returns where the checkpoint of a run is."""
         return _folder(trainer) / "checkpoints" / "last.ckpt"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not one that the user chose
+            trainer.strategy.checkpoint_io = _Direct()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -191,7 +206,13 @@ class Snapshots(Callback):
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
         for board in _boards(trainer):
             for name, picture in pictures.items():
-                board.add_image(name, picture[0], trainer.global_step)
+                # as add_image, which makes four copies in float32
+                image, file = images.encode(picture), io.BytesIO()
+                image.save(file, "PNG")
+                shown = Summary.Image(
+                    height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
+                )
+                board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), trainer.global_step)
 
 
 class Progress(TQDMProgressBar):

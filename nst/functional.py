@@ -15,6 +15,9 @@ Normalization = Literal["relative", "gatys"]
 Norm = Literal["l1", "l2"]
 Distance = Literal["frobenius", "wasserstein", "mean_std"]
 
+PART = 1 << 22
+"""Values that are copied in float32 at once."""
+
 
 class Moments(NamedTuple):
     """Raw moments of features, summed over positions; two of them are added field by field.
@@ -190,10 +193,13 @@ def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
 
 
 def squared_error(features: Tensor, target: Tensor) -> Tensor:
-    """Sums the squared differences of two activations of one shape, in float32, to a scalar."""
+    """Sums the squared differences of two activations, (N, C, H, W), in float32, to a scalar."""
+    rows = max(1, PART * features.shape[2] // max(1, features.numel()))
+    parts = zip(features.split(rows, 2), target.split(rows, 2), strict=True)
     with torch.autocast(features.device.type, enabled=False):
-        wide = features if features.dtype == torch.float64 else features.float()
-        return (wide - target).square().sum()
+        # a part at a time, so that there are never large copies in float32
+        exact = torch.float64 if features.dtype == torch.float64 else torch.float32
+        return torch.stack([(part.to(exact) - other).square().sum() for part, other in parts]).sum()
 
 
 def add_squared_error_gradient(gradient: Tensor, features: Tensor, target: Tensor, error: Tensor) -> None:
@@ -229,14 +235,14 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
         picture: (N, 3, H, W).
         norm: `l1` sums absolute differences, `l2` squared ones.
         below: The row under these, (N, 3, 1, W), where they are a part of a picture.
-        wrap: Whether the last row is followed by the first, and the last column likewise, as in a picture that tiles;
-            it has to be whole.
+        wrap: Whether the last row, unless one under it is given, is followed by the first, and the last column
+            likewise, as in a picture that tiles.
 
     Returns:
         The sum, a scalar; not divided by the number of values.
     """
-    around = (picture[:, :, :1], picture[..., :1]) if wrap else (below, None)
-    down, right = picture.diff(dim=2, append=around[0]), picture.diff(dim=3, append=around[1])
+    below = picture[:, :, :1] if wrap and below is None else below
+    down, right = picture.diff(dim=2, append=below), picture.diff(dim=3, append=picture[..., :1] if wrap else None)
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()
     return down.square().sum() + right.square().sum()

@@ -82,7 +82,8 @@ class ContentLoss(nn.Module):
     def aim(self, features: Tensor) -> None:
         """Sets the photograph's activations, (N, C, H, W), as the target."""
         self.features = features.detach()
-        self.energy = F.squared_error(self.features, torch.zeros_like(self.features)).clamp(min=1e-12)
+        zero = self.features.new_zeros(()).expand_as(self.features)
+        self.energy = F.squared_error(self.features, zero).clamp(min=1e-12)
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Tensor:
         """Returns what activations, (N, C, H, W), of some rows of the picture's add to the squared error."""

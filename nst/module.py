@@ -118,8 +118,6 @@ class StyleTransfer(pl.LightningModule):
             raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
         if padding == "circular" and bleed > 0:
             raise InputError(f"Expected --model.bleed to be 0 with --model.padding circular, but got {bleed}")
-        if padding == "circular" and streaming == "on":
-            raise InputError("Expected --model.streaming to be auto or off with --model.padding circular, but got on")
         if not 0 <= strength <= 1:
             raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
         if strength < 1 and content_weight == 0:

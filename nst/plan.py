@@ -63,12 +63,13 @@ def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, ro
 
 def _choices(stages: Sequence[Stage], height: int) -> Iterator[list[int]]:
     """Yields rows for each stage: the last ones may keep everything, as they are small and cost the most."""
+    heights = sides(stages, height)
     for halos in BAND_HALOS:
         for kept in range(len(stages)):
-            rows = [max(2, min(halos * stage.halo, height >> i)) for i, stage in enumerate(stages)]
+            rows = [max(2, min(halos * stage.halo, side)) for stage, side in zip(stages, heights, strict=True)]
             # the first stage has two bands at least: else it would be no stream
             rows[0] = min(rows[0], max(2, (height + 1) // 2 + (height + 1) // 2 % 2))
-            yield [height >> i if i >= len(stages) - kept else count for i, count in enumerate(rows)]
+            yield [heights[i] if i >= len(stages) - kept else count for i, count in enumerate(rows)]
 
 
 def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int]) -> Plan:

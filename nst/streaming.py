@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 from nst import memory
 from nst.errors import InputError
 from nst.features import Features
-from nst.functional import Moments
+from nst.functional import PART, Moments
 from nst.losses import Objective, StyleLoss, TotalVariationLoss
 from nst.plan import Plan, Streaming, choose
 from nst.stages import Stage, pull_back, stages
-from nst.walk import Band, Look, Walk, Watch, bands, empty
+from nst.walk import Look, Walk, Watch, empty
 
 log = logging.getLogger(__name__)
 
@@ -66,22 +66,32 @@ class _Variation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, picture: Tensor, loss: TotalVariationLoss, rows: int) -> Tensor:
-        ctx.picture, ctx.loss, ctx.bands = picture, loss, bands(picture.shape[2], rows, 0)
-        return torch.stack([_variation(picture, loss, band) for band in ctx.bands]).sum()
+        ctx.picture, ctx.loss, ctx.rows = picture, loss, rows
+        parts = _rows_and_below(picture, rows, loss.wrap)
+        return torch.stack([loss.statistics(own, below) for own, below in parts]).sum()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         gradient = torch.zeros_like(ctx.picture)
-        for band in ctx.bands:
-            rows = slice(band.start, band.stop + 1)
-            part = ctx.picture[:, :, rows]
-            inside = band._replace(stop=band.stop - band.start, start=0)
-            gradient[:, :, rows] += pull_back(partial(_variation, loss=ctx.loss, band=inside), part, cotangents[0])
+        parts = (_rows_and_below(x, ctx.rows, ctx.loss.wrap) for x in (ctx.picture, gradient))
+        for (own, below), (into, into_below) in zip(*parts, strict=True):
+            count = own.shape[2]
+            variation = partial(_variation, loss=ctx.loss, count=count)
+            found = pull_back(variation, torch.cat([own, below], dim=2), cotangents[0])
+            into += found[:, :, :count]
+            into_below += found[:, :, count:]
         return gradient, None, None
 
 
-def _variation(picture: Tensor, loss: TotalVariationLoss, band: Band) -> Tensor:
-    return loss.statistics(picture[:, :, band.own], picture[:, :, band.stop : band.stop + 1])
+def _rows_and_below(picture: Tensor, rows: int, wrap: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields a picture's rows, some at a time, and the row under them: under the last ones none, or the first."""
+    for top in range(0, picture.shape[2], rows):
+        below = 0 if wrap and top + rows >= picture.shape[2] else top + rows
+        yield picture[:, :, top : top + rows], picture[:, :, below : below + 1]
+
+
+def _variation(rows: Tensor, loss: TotalVariationLoss, count: int) -> Tensor:
+    return loss.statistics(rows[:, :, :count], rows[:, :, count:])
 
 
 def _fields(statistic: Any) -> tuple[Any, ...]:
@@ -101,7 +111,6 @@ class Eye:
     Args:
         features: The network.
         mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
-            A picture that tiles is always looked at whole.
         room: Bytes that it may take, besides the picture, the network's weights and the targets.
 
     Attributes:
@@ -109,9 +118,8 @@ class Eye:
     """
 
     def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
-        # bands have no opposite border
-        self.mode: Streaming = "off" if features.padding == "circular" else mode
-        self.features, self.room = features, room
+        self.mode: Streaming
+        self.features, self.mode, self.room = features, mode, room
         self.watch: Watch = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
@@ -121,7 +129,7 @@ class Eye:
         walk, form = self._walk(picture), dict[str, int]()
         statistics = _named(_Statistics.apply(picture, walk, objective, form, keep), form)
         if "tv" in objective.weights:
-            rows = picture.shape[2] if objective.smoothness.wrap else walk.rows[0]
+            rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
             statistics["tv"] = _Variation.apply(picture, objective.smoothness, rows)
         return statistics
 

@@ -88,20 +88,21 @@ def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: s
         assert difference(found, gradient) < 1e-11  # float64, in another order
 
 
-@pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17)])
+@pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17), (97, 61), (65, 40)])
 @pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
 def test_a_picture_that_tiles_has_torchs_value_and_gradient(pooling: str, size: tuple[int, int]) -> None:
     network, objective, picture = made(size=size, pooling=pooling, padding="circular")
     objective.smoothness.wrap = True
     value, gradient = reference(network, objective, picture)
-    eye = Eye(network, "auto", room=1)  # too small a room, and still not in bands
-    assert not eye.plan(picture).streams
-    again, found = seen(eye, objective, picture)
-    assert float(again) == pytest.approx(float(value), rel=1e-12)
-    assert difference(found, gradient) < 1e-11
-    taps = network(picture)
-    for layer, activations in eye.activations(picture, network.layers).items():
-        torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+    small, mixed = fixed(network, 8, 6, 4, 2), fixed(network, 64, 16, size[0], 4)
+    for eye in (Eye(network, "off"), Eye(network, "on"), small, fixed(network, 32, 16, 8, 4), mixed):
+        again, found = seen(eye, objective, picture)
+        assert float(again) == pytest.approx(float(value), rel=1e-12)
+        assert difference(found, gradient) < 1e-11
+        taps = network(picture)
+        for layer, activations in eye.activations(picture, network.layers).items():
+            torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+    assert Eye(network, "auto", room=1).plan(picture).streams
 
 
 @pytest.mark.parametrize("height", [32, 33, 34, 63, 64, 65])
