@@ -291,7 +291,8 @@ class StyleTransfer(pl.LightningModule):
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
-        self.eye = eye_for(self.features, self.objective, optimizer, largest, self.streaming, self.memory)
+        copies = 3 + bool(self.decay) + bool(self.bleed)  # the picture, its gradient and the guard's; and the photograph
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory)
         self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 
     def begin(self, level: Level) -> None:

@@ -23,8 +23,9 @@ from nst.walk import Look, Walk, Watch, empty
 
 log = logging.getLogger(__name__)
 
-OVERHEAD = 300 << 20
-"""Bytes that a run takes besides tensors: Lightning, the logger and what the allocator cannot reuse."""
+LOADED, OVERHEAD = 280 << 20, 100 << 20
+"""Bytes that a run takes besides tensors: what it loads beyond torch, Lightning above all; and what it takes later on,
+such as the logger's and what the allocator cannot use again."""
 
 
 class _Statistics(torch.autograd.Function):
@@ -188,6 +189,7 @@ def eye_for(
     objective: Objective,
     optimizer: Optimizer,
     picture: Tensor,
+    copies: int,
     mode: Streaming = "auto",
     budget: int | None = None,
 ) -> Eye:
@@ -198,24 +200,28 @@ def eye_for(
         objective: What its activations are compared by.
         optimizer: The optimiser of the picture.
         picture: A picture of the run's largest size, (1, 3, H, W).
+        copies: Of such pictures, those that the run is still to make, besides what the optimiser remembers.
         mode: As for an Eye.
-        budget: Bytes that the run may take beyond loading torch; None for what is free.
+        budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
+            is free.
 
     Raises:
         InputError: If they are too few.
     """
     eye = Eye(features, mode)
-    item = working_type(picture).itemsize
-    # the picture, its gradient, the photograph, what the guard keeps, what a step computes; and the optimiser's own
-    own = 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
-    held = OVERHEAD + (7 + own) * picture.nbytes + sum(x.nbytes * (4 + 2 * item) // 4 for x in features.buffers())
-    for layer in objective.content:
-        held += item * math.prod(features.shape(layer, *picture.shape[2:]))
     there = memory.free(picture.device) if budget is None else budget
-    eye.room = there - held
+    taken = 0 if budget is None else LOADED + memory.held(picture.device)
+    item = working_type(picture).itemsize
+    copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
+    copies += "tv" in objective.weights  # whose gradient waits for that of the others
+    # the network's weights for the way there and for the way back
+    taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
+    for layer in objective.content:
+        taken += item * math.prod(features.shape(layer, *picture.shape[2:]))
+    eye.room = there - taken
     plan = eye.plan(picture)
     size = f"{picture.shape[3]}×{picture.shape[2]} pixels"
-    needed = memory.readable(held + plan.needed)
+    needed = memory.readable(taken + plan.needed)
     if plan.needed > eye.room and budget is not None:
         raise InputError(
             f"Expected --model.memory to be at least {needed} for {size}{_unless(mode)}, but got "
@@ -226,7 +232,7 @@ def eye_for(
             f"Expected --data.size to fit into memory, but {size} need about {needed}{_unless(mode)} and "
             f"{picture.device} has {memory.readable(there)}; lower --data.size"
         )
-    memory.keep_heap(bands=plan.streams)
+    memory.keep_heap()
     if plan.streams:
         log.info("%s are looked at in bands: %s of memory and %.2f times the operations", size, needed, plan.work)
     return eye

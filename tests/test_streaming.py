@@ -237,6 +237,6 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
     network, objective, picture = made(size=(600, 500))
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) MiB for 500×600.*but got 1.0 MiB"):
-        eye_for(network, objective, optimizer, picture, "auto", 1 << 20)
+        eye_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
     with pytest.raises(InputError, match=r"without --model.streaming"):
-        eye_for(network, objective, optimizer, picture, "off", 1 << 20)
+        eye_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
