@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from nst import images, record
 from nst.data import PictureData
@@ -37,6 +40,14 @@ def _level_name(trainer: pl.Trainer, level: Level) -> str:
     return f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}"
 
 
+class _Direct(TorchCheckpointIO):
+    """Writes a checkpoint straight into its file; Lightning makes a copy of it in memory first."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
+
+
 class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
 
@@ -56,6 +67,10 @@ class Checkpoints(Checkpoint):
     def path(self, trainer: pl.Trainer) -> Path:
         """Returns where the checkpoint of a run is."""
         return _folder(trainer) / "checkpoints" / "last.ckpt"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not one that the user chose
+            trainer.strategy.checkpoint_io = _Direct()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -193,21 +208,30 @@ class Snapshots(Callback):
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
         for board in _boards(trainer):
             for name, picture in pictures.items():
-                board.add_image(name, picture[0], trainer.global_step)
+                # as add_image, which makes four copies in float32
+                image, file = images.encode(picture), io.BytesIO()
+                image.save(file, "PNG")
+                shown = Summary.Image(
+                    height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
+                )
+                board.file_writer.add_summary(
+                    Summary(value=[Summary.Value(tag=name, image=shown)]), trainer.global_step
+                )
 
 
 class Progress(TQDMProgressBar):
-    """Says what is being made, then shows the step, the rate, the time left and the losses."""
+    """Says what is being made, then shows the step, its bands of rows, the rate, the time left and the losses."""
 
     def __init__(self) -> None:
         super().__init__()
         self._pause = 0.2 if sys.stdout.isatty() else 10.0
-        self._shown = 0.0
+        self._shown = self._moved = 0.0
         self._level: Level | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, StyleTransfer)
-        assert pl_module.features is not None
+        assert pl_module.features is not None and pl_module.eye is not None
+        pl_module.eye.watch = self._band
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
         (photograph, paintings), level = data.names, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
@@ -243,8 +267,16 @@ class Progress(TQDMProgressBar):
         now, bar = time.monotonic(), self.train_progress_bar
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if now - self._shown >= self._pause or last:
-            self._shown, bar.n = now, batch_idx + 1
+            self._shown, self._moved, bar.n = now, now, batch_idx + 1
             bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def _band(self, done: int, of: int) -> None:
+        """Shows how far a step is where it takes long: a large picture is looked at in bands."""
+        now = time.monotonic()
+        if now - self._moved >= self._pause:
+            self._moved = now
+            metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
+            self.train_progress_bar.set_postfix({"band": f"{done}/{of}", **metrics})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.train_progress_bar.close()

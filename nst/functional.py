@@ -6,7 +6,7 @@ machines, and the loss and its gradient are the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 Normalization = Literal["relative", "gatys"]
 Norm = Literal["l1", "l2"]
 Distance = Literal["frobenius", "wasserstein", "mean_std"]
+
+PART = 1 << 22
+"""Values that are copied in float32 at once."""
 
 
 class Moments(NamedTuple):
@@ -82,11 +85,22 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
 def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
     """As `moments`: a vector of weight g counts as √g times itself, so that the outer product stays symmetric."""
     with torch.autocast(features.device.type, enabled=False):
-        wide = features if features.dtype == torch.float64 else features.float()
-        roots = guide.to(wide).sqrt()
-        plain = moments(wide * roots, False)
-        total = torch.einsum("nchw,nhw->c", wide, guide[:, 0].to(wide)) if first else plain.total
-        return Moments(plain.outer, total, guide.sum(dtype=plain.outer.dtype))
+        exact = torch.float64 if features.dtype == torch.float64 else torch.float32
+        found = []
+        for rows in _parts(features):
+            wide, weights = features[:, :, rows].to(exact), guide[:, :, rows].to(exact)
+            part = moments(wide * weights.sqrt(), False)
+            total = torch.einsum("nchw,nhw->c", wide, weights[:, 0]) if first else part.total
+            found.append(Moments(part.outer, total, weights.sum()))
+        return Moments(*(torch.stack(field).sum(0) for field in zip(*found, strict=True)))
+
+
+def _parts(features: Tensor) -> Iterator[slice]:
+    """Yields rows of activations, (N, C, H, W), so many that their copy in float32 is never large."""
+    height = features.shape[2]
+    rows = max(1, PART * height // max(1, features.numel()))
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def blend(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
@@ -119,9 +133,10 @@ def add_moments_gradient(
         guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     if guide is not None:
-        part = torch.zeros_like(gradient)
-        add_moments_gradient(part, features, outer, total)
-        gradient.addcmul_(part, guide.to(gradient))
+        for rows in _parts(features):
+            part = torch.zeros_like(gradient[:, :, rows], memory_format=torch.channels_last)
+            add_moments_gradient(part, features[:, :, rows], outer, total)
+            gradient[:, :, rows] += part * guide[:, :, rows].to(part)
         return
     for into, picture in zip(gradient, features, strict=True):
         rows = into.permute(1, 2, 0).view(-1, len(into))
@@ -132,7 +147,7 @@ def add_moments_gradient(
             else:
                 rows.addmm_(vectors, symmetric.to(rows.dtype))
         if total is not None:  # along whole rows of the picture, as sums of few channels at a time are slow
-            into.permute(1, 2, 0).flatten(1).add_(total.to(rows.dtype).repeat(into.shape[2]))
+            rows.view(into.shape[1], -1).add_(total.to(rows.dtype).repeat(into.shape[2]))
 
 
 def gram_distance(statistics: Moments, target: Moments, normalization: Normalization = "relative") -> Tensor:
@@ -237,9 +252,12 @@ def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = Non
         weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     with torch.autocast(features.device.type, enabled=False):
-        wide = features if features.dtype == torch.float64 else features.float()
-        squares = (wide - target).square()
-        return (squares if weights is None else squares * weights).sum()
+        exact = torch.float64 if features.dtype == torch.float64 else torch.float32
+        sums = []
+        for rows in _parts(features):
+            squares = (features[:, :, rows].to(exact) - target[:, :, rows]).square()
+            sums.append((squares if weights is None else squares * weights[:, :, rows]).sum())
+        return torch.stack(sums).sum()
 
 
 def add_squared_error_gradient(
@@ -279,14 +297,14 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
         picture: (N, 3, H, W).
         norm: `l1` sums absolute differences, `l2` squared ones.
         below: The row under these, (N, 3, 1, W), where they are a part of a picture.
-        wrap: Whether the last row is followed by the first, and the last column likewise, as in a picture that tiles;
-            it has to be whole.
+        wrap: Whether the last row, unless one under it is given, is followed by the first, and the last column
+            likewise, as in a picture that tiles.
 
     Returns:
         The sum, a scalar; not divided by the number of values.
     """
-    around = (picture[:, :, :1], picture[..., :1]) if wrap else (below, None)
-    down, right = picture.diff(dim=2, append=around[0]), picture.diff(dim=3, append=around[1])
+    below = picture[:, :, :1] if wrap and below is None else below
+    down, right = picture.diff(dim=2, append=below), picture.diff(dim=3, append=picture[..., :1] if wrap else None)
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()
     return down.square().sum() + right.square().sum()

@@ -53,12 +53,12 @@ class Guard:
         """Begins a level: what was good and low before it says nothing of it."""
         self.lowest = math.inf
         self._good: Tensor | None = None
-        self._before: Tensor | None = None
+        self._picture: Tensor | None = None
         self._evaluations, self._rise = 0, RISE
 
     def open(self, picture: Tensor, optimizer: Optimizer) -> None:
         """Begins a step of an optimiser, or another try of it, with the picture as it is, (1, 3, H, W)."""
-        self._before, self._evaluations = picture.detach().clone(), 0
+        self._picture, self._evaluations = picture.detach(), 0
         self._rise = DESCENT_RISE if isinstance(optimizer, torch.optim.LBFGS) else RISE
 
     def check(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
@@ -81,6 +81,8 @@ class Guard:
             if value > self._rise * self.lowest:
                 raise DivergenceError("total", value)
             self.objective, self.lowest = total.detach(), min(self.lowest, value)
+            if self._picture is not None:
+                self._good = self._picture.clone() if self._good is None else self._good.copy_(self._picture)
         self._evaluations += 1
 
     def close(self, picture: Tensor) -> None:
@@ -91,7 +93,6 @@ class Guard:
         """
         if not torch.isfinite(picture.detach().sum()):
             raise DivergenceError("picture", math.nan)
-        self._good = self._before
 
     @torch.no_grad()
     def go_back(self, picture: Tensor, error: DivergenceError, again: bool) -> None:
@@ -105,8 +106,7 @@ class Guard:
         Raises:
             DivergenceError: The error, if it may not, or if no picture of the level was good.
         """
-        assert self._before is not None  # a step was begun
-        good = self._before if self._evaluations else self._good
-        picture.copy_(self._before if good is None else good)
-        if good is None or not again:
+        if self._good is not None:
+            picture.copy_(self._good)
+        if self._good is None or not again:
             raise error

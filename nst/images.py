@@ -364,5 +364,5 @@ def _fitted(alpha: Tensor, rgb: Tensor) -> Tensor:
 def _quantised(rgb: Tensor, alpha: Tensor | None, dtype: type[np.uint8] | type[np.uint16]) -> NDArray[Any]:
     values = rgb if alpha is None else torch.cat([rgb, _fitted(alpha, rgb)], dim=1)
     top = np.iinfo(dtype).max
-    scaled = (values.detach().float().cpu()[0].clamp(0, 1) * top).round()
-    return np.ascontiguousarray(scaled.numpy().astype(dtype).transpose(1, 2, 0))
+    channels = [(x.clamp(0, 1) * top).round().numpy().astype(dtype) for x in values.detach().float().cpu()[0]]
+    return np.stack(channels, axis=2)

@@ -83,6 +83,12 @@ class Level:
         return self.content.shape[3]
 
     @property
+    def layers_of_weights(self) -> int:
+        """How many maps of weights there are, each with what is made of it about as large as a picture."""
+        guides = sum(place.guide is not None for place in self.places)
+        return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.kept is not None)
+
+    @property
     def paintings(self) -> list[Painting]:
         """All paintings, place by place."""
         return [painting for place in self.places for painting in place.paintings]

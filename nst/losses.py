@@ -118,9 +118,10 @@ class ContentLoss(nn.Module):
 
     def aim(self, target: ContentTarget) -> None:
         """Sets the photograph's activations as the target."""
-        self.target = target._replace(features=target.features.detach())
-        energy = F.squared_error(self.target.features, torch.zeros((), device=target.features.device), target.visible)
-        self.energy = energy.clamp(min=1e-12)
+        features = target.features.detach()
+        self.target = target._replace(features=features)
+        zero = features.new_zeros(()).expand_as(features)
+        self.energy = F.squared_error(features, zero, target.visible).clamp(min=1e-12)
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Tensor:
         """Returns what activations, (N, C, H, W), of some rows of the picture's add to the squared error."""

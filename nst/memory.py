@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import math
 import os
 import platform
 from pathlib import Path
@@ -32,18 +34,26 @@ def free(device: torch.device) -> int:
     return max(0, min(rooms))
 
 
-def keep_heap(bands: bool) -> None:
+def held(device: torch.device) -> int:
+    """Returns the bytes of all tensors that there are on a device."""
+    gc.collect()
+    storages = {}
+    for found in gc.get_objects():
+        if issubclass(type(found), torch.Tensor) and found.device == device and found.layout == torch.strided:
+            storage = found.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def keep_heap() -> None:
     """Makes the C library keep freed memory for the next step instead of returning it to the system.
 
     Else each large activation is mapped anew at every step, and the system clears its pages again and again.
-
-    Args:
-        bands: Whether a picture is looked at in bands; what is larger than those is then returned after all.
     """
     if platform.libc_ver()[0] == "glibc":
         trim, top_pad, mmap = -1, -2, -3  # of malloc.h
         libc = ctypes.CDLL(None)
-        for option, value in ((trim, -1), (top_pad, 64 << 20), (mmap, 64 << 20 if bands else 2**31 - 1)):
+        for option, value in ((trim, -1), (top_pad, 64 << 20), (mmap, 2**31 - 1)):
             libc.mallopt(option, value)
 
 
@@ -54,9 +64,9 @@ def return_heap() -> None:
 
 
 def readable(size: float) -> str:
-    """Writes a number of bytes with a unit, as in `3.1 GiB`."""
+    """Writes a number of bytes with a unit, as in `3.1 GiB`, never less than it is."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if size < 1024 or unit == "EiB":
             break
         size /= 1024
-    return f"{size:.1f} {unit}"
+    return f"{math.ceil(10 * size) / 10:.1f} {unit}"

@@ -117,8 +117,6 @@ class StyleTransfer(pl.LightningModule):
             raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
         if padding == "circular" and bleed > 0:
             raise InputError(f"Expected --model.bleed to be 0 with --model.padding circular, but got {bleed}")
-        if padding == "circular" and streaming == "on":
-            raise InputError("Expected --model.streaming to be auto or off with --model.padding circular, but got on")
         if not 0 <= strength <= 1:
             raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
         if strength < 1 and content_weight == 0:
@@ -296,7 +294,11 @@ class StyleTransfer(pl.LightningModule):
                 self.features.check_size(painting.picture.shape[2], painting.picture.shape[3], "painting")
         check_style_layers(self.objective, levels[0])
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
-        self.eye = eye_for(self.features, self.objective, optimizer, largest, self.streaming, self.memory)
+        copies = (
+            3 + bool(self.decay) + bool(self.bleed)
+        )  # the picture, its gradient and the guard's; and the photograph
+        copies += levels[-1].layers_of_weights
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory)
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 

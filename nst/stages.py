@@ -58,8 +58,12 @@ class Stage:
 
     @property
     def halo(self) -> int:
-        """Rows above and below that a row of the output depends on, rounded up to whole windows of the pool."""
-        return len(self.convolutions) + len(self.convolutions) % 2
+        """Rows above and below that a row of the output depends on, rounded up to whole windows of the pool.
+
+        Where pictures tile one more: an odd row is pooled with one of the opposite border.
+        """
+        rows = len(self.convolutions) + (self.features.padding == "circular")
+        return rows + rows % 2
 
     def forward(self, x: Tensor, look: Look) -> dict[str, Tensor]:
         """Runs the stage.

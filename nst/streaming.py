@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,17 @@ from torch.optim import Optimizer
 from nst import memory
 from nst.errors import InputError
 from nst.features import Features
-from nst.functional import Moments
+from nst.functional import PART, Moments
 from nst.losses import Objective, StyleLoss, TotalVariationLoss
 from nst.plan import Plan, Streaming, choose
 from nst.stages import Stage, pull_back, stages
-from nst.walk import Band, Look, Walk, Watch, bands, empty
+from nst.walk import Look, Walk, Watch, empty
 
 log = logging.getLogger(__name__)
 
-OVERHEAD = 300 << 20
-"""Bytes that a run takes besides tensors: Lightning, the logger and what the allocator cannot reuse."""
+LOADED, OVERHEAD = 280 << 20, 100 << 20
+"""Bytes that a run takes besides tensors: what it loads beyond torch, Lightning above all; and what it takes later on,
+such as the logger's and what the allocator cannot use again."""
 
 
 class _Statistics(torch.autograd.Function):
@@ -66,22 +67,32 @@ class _Variation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, picture: Tensor, loss: TotalVariationLoss, rows: int) -> Tensor:
-        ctx.picture, ctx.loss, ctx.bands = picture, loss, bands(picture.shape[2], rows, 0)
-        return torch.stack([_variation(picture, loss, band) for band in ctx.bands]).sum()
+        ctx.picture, ctx.loss, ctx.rows = picture, loss, rows
+        parts = _rows_and_below(picture, rows, loss.wrap)
+        return torch.stack([loss.statistics(own, below) for own, below in parts]).sum()
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         gradient = torch.zeros_like(ctx.picture)
-        for band in ctx.bands:
-            rows = slice(band.start, band.stop + 1)
-            part = ctx.picture[:, :, rows]
-            inside = band._replace(stop=band.stop - band.start, start=0)
-            gradient[:, :, rows] += pull_back(partial(_variation, loss=ctx.loss, band=inside), part, cotangents[0])
+        parts = (_rows_and_below(x, ctx.rows, ctx.loss.wrap) for x in (ctx.picture, gradient))
+        for (own, below), (into, into_below) in zip(*parts, strict=True):
+            count = own.shape[2]
+            variation = partial(_variation, loss=ctx.loss, count=count)
+            found = pull_back(variation, torch.cat([own, below], dim=2), cotangents[0])
+            into += found[:, :, :count]
+            into_below += found[:, :, count:]
         return gradient, None, None
 
 
-def _variation(picture: Tensor, loss: TotalVariationLoss, band: Band) -> Tensor:
-    return loss.statistics(picture[:, :, band.own], picture[:, :, band.stop : band.stop + 1])
+def _rows_and_below(picture: Tensor, rows: int, wrap: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields a picture's rows, some at a time, and the row under them: under the last ones none, or the first."""
+    for top in range(0, picture.shape[2], rows):
+        below = 0 if wrap and top + rows >= picture.shape[2] else top + rows
+        yield picture[:, :, top : top + rows], picture[:, :, below : below + 1]
+
+
+def _variation(rows: Tensor, loss: TotalVariationLoss, count: int) -> Tensor:
+    return loss.statistics(rows[:, :, :count], rows[:, :, count:])
 
 
 def _fields(statistic: Any) -> tuple[Any, ...]:
@@ -101,24 +112,25 @@ class Eye:
     Args:
         features: The network.
         mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
-            A picture that tiles is always looked at whole.
         room: Bytes that it may take, besides the picture, the network's weights and the targets.
+
+    Attributes:
+        watch: Is told of each band of rows that is done; of none where a picture is looked at whole.
     """
 
     def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
-        # bands have no opposite border
-        self.mode: Streaming = "off" if features.padding == "circular" else mode
-        self.features, self.room = features, room
+        self.mode: Streaming
+        self.features, self.mode, self.room = features, mode, room
         self.watch: Watch = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
     def statistics(self, picture: Tensor, objective: Objective) -> dict[str, Any]:
         """Returns what the objective needs to know of a picture, (1, 3, H, W), with its gradient."""
         keep = torch.is_grad_enabled() and picture.requires_grad
-        walk, form = self._walk(picture, keep), dict[str, int]()
+        walk, form = self._walk(picture), dict[str, int]()
         statistics = _named(_Statistics.apply(picture, walk, objective, form, keep), form)
         if "tv" in objective.weights:
-            rows = picture.shape[2] if objective.smoothness.wrap else walk.rows[0]
+            rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
             statistics["tv"] = _Variation.apply(picture, objective.smoothness, rows)
         return statistics
 
@@ -164,13 +176,14 @@ class Eye:
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.room)
 
     def _look(self, picture: Tensor, look: Look) -> None:
-        walk = self._walk(picture, keep=False)
+        walk = self._walk(picture)
         with torch.autocast(picture.device.type, enabled=False):
             walk.forward(picture, look, keep=False)
 
-    def _walk(self, picture: Tensor, keep: bool) -> Walk:
-        watch = self.watch if keep else lambda done, of: None
-        return Walk(self.features, self._stages_for(picture), self.plan(picture).rows, watch)
+    def _walk(self, picture: Tensor) -> Walk:
+        plan = self.plan(picture)
+        watch = self.watch if plan.streams else lambda done, of: None
+        return Walk(self.features, self._stages_for(picture), plan.rows, watch)
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
         key = picture.device, working_type(picture)
@@ -184,6 +197,7 @@ def eye_for(
     objective: Objective,
     optimizer: Optimizer,
     picture: Tensor,
+    copies: int,
     mode: Streaming = "auto",
     budget: int | None = None,
 ) -> Eye:
@@ -194,24 +208,28 @@ def eye_for(
         objective: What its activations are compared by.
         optimizer: The optimiser of the picture.
         picture: A picture of the run's largest size, (1, 3, H, W).
+        copies: Of such pictures, those that the run is still to make, besides what the optimiser remembers.
         mode: As for an Eye.
-        budget: Bytes that the run may take beyond loading torch; None for what is free.
+        budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
+            is free.
 
     Raises:
         InputError: If they are too few.
     """
     eye = Eye(features, mode)
-    item = working_type(picture).itemsize
-    # the picture, its gradient, the photograph, what the guard keeps, what a step computes; and the optimiser's own
-    own = 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
-    held = OVERHEAD + (7 + own) * picture.nbytes + sum(x.nbytes * (4 + 2 * item) // 4 for x in features.buffers())
-    for layer in objective.content:
-        held += item * math.prod(features.shape(layer, *picture.shape[2:]))
     there = memory.free(picture.device) if budget is None else budget
-    eye.room = there - held
+    taken = 0 if budget is None else LOADED + memory.held(picture.device)
+    item = working_type(picture).itemsize
+    copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
+    copies += "tv" in objective.weights  # whose gradient waits for that of the others
+    # the network's weights for the way there and for the way back
+    taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
+    for layer in objective.content:
+        taken += item * math.prod(features.shape(layer, *picture.shape[2:]))
+    eye.room = there - taken
     plan = eye.plan(picture)
     size = f"{picture.shape[3]}×{picture.shape[2]} pixels"
-    needed = memory.readable(held + plan.needed)
+    needed = memory.readable(taken + plan.needed)
     if plan.needed > eye.room and budget is not None:
         raise InputError(
             f"Expected --model.memory to be at least {needed} for {size}{_unless(mode)}, but got "
@@ -222,7 +240,7 @@ def eye_for(
             f"Expected --data.size to fit into memory, but {size} need about {needed}{_unless(mode)} and "
             f"{picture.device} has {memory.readable(there)}; lower --data.size"
         )
-    memory.keep_heap(bands=plan.streams)
+    memory.keep_heap()
     if plan.streams:
         log.info("%s are looked at in bands: %s of memory and %.2f times the operations", size, needed, plan.work)
     return eye

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nst import weights
+from nst.callbacks import Progress
 from nst.errors import InputError
 from nst.features import Features
 from nst.functional import moments
@@ -19,6 +21,7 @@ from nst.streaming import Eye, eye_for
 from nst.walk import Walk, bands
 from tests.conftest import aim, statistics
 from tests.test_compact import random_weights
+from tests.test_module import module, pictures, run
 
 CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
 
@@ -85,20 +88,21 @@ def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: s
         assert difference(found, gradient) < 1e-11  # float64, in another order
 
 
-@pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17)])
+@pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17), (97, 61), (65, 40)])
 @pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
 def test_a_picture_that_tiles_has_torchs_value_and_gradient(pooling: str, size: tuple[int, int]) -> None:
     network, objective, picture = made(size=size, pooling=pooling, padding="circular")
     objective.smoothness.wrap = True
     value, gradient = reference(network, objective, picture)
-    eye = Eye(network, "auto", room=1)  # too small a room, and still not in bands
-    assert not eye.plan(picture).streams
-    again, found = seen(eye, objective, picture)
-    assert float(again) == pytest.approx(float(value), rel=1e-12)
-    assert difference(found, gradient) < 1e-11
-    taps = network(picture)
-    for layer, activations in eye.activations(picture, network.layers).items():
-        torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+    small, mixed = fixed(network, 8, 6, 4, 2), fixed(network, 64, 16, size[0], 4)
+    for eye in (Eye(network, "off"), Eye(network, "on"), small, fixed(network, 32, 16, 8, 4), mixed):
+        again, found = seen(eye, objective, picture)
+        assert float(again) == pytest.approx(float(value), rel=1e-12)
+        assert difference(found, gradient) < 1e-11
+        taps = network(picture)
+        for layer, activations in eye.activations(picture, network.layers).items():
+            torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
+    assert Eye(network, "auto", room=1).plan(picture).streams
 
 
 @pytest.mark.parametrize("height", [32, 33, 34, 63, 64, 65])
@@ -212,10 +216,27 @@ def test_the_watch_is_told_of_every_band() -> None:
     assert told == [(i + 1, 12) for i in range(12)]
 
 
+@pytest.mark.parametrize("streaming", ["on", "off"])
+def test_the_screen_shows_the_bands_of_a_long_step(pair: tuple[Path, Path], streaming: Any) -> None:
+    shown: list[dict[str, str]] = []
+    progress = Progress()
+    progress._pause = 0.0  # every step is a long one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nst.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+        run(module(streaming=streaming), pictures(pair, 2), callbacks=[progress], enable_progress_bar=True)
+    bands = [postfix["band"] for postfix in shown if "band" in postfix]
+    if streaming == "off":
+        assert not bands and len(shown) == 2
+    else:
+        count = len(bands) // 6  # ways through the network: two for targets, and there and back for each step
+        assert bands[-2 * count :] == [f"{i + 1}/{2 * count}" for i in range(2 * count)]
+        assert "total" in shown[-2] and "band" not in shown[-1]  # losses beside the bands, and no band between steps
+
+
 def test_too_little_memory_is_refused_with_what_would_do() -> None:
     network, objective, picture = made(size=(600, 500))
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) MiB for 500×600.*but got 1.0 MiB"):
-        eye_for(network, objective, optimizer, picture, "auto", 1 << 20)
+        eye_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
     with pytest.raises(InputError, match=r"without --model.streaming"):
-        eye_for(network, objective, optimizer, picture, "off", 1 << 20)
+        eye_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
