@@ -50,6 +50,8 @@ class PictureData(LightningDataModule):
         ratio: Size of a level over that of the level before.
         steps: Optimiser steps at each level; a list gives them from the smallest level on, and its last number holds
             for all further levels.
+        afar: Longer side, in pixels, at which every larger level is looked at as well, scaled down: the picture then
+            looks from afar as one of that size would, where otherwise its composition drifts as it grows.
         budget: Time for the whole run, such as `60s` or `2min`. The levels share it as `steps` would, and make as many
             steps as they have time for. What a run makes of it depends on the machine.
         min_improvement: End a level when the mean objective of 20 steps is less than this share below that of the 20
@@ -78,6 +80,7 @@ class PictureData(LightningDataModule):
         min_size: Pixels | None = None,
         ratio: float = 2**0.5,
         steps: int | list[int] = 500,
+        afar: Pixels | None = None,
         budget: Seconds | None = None,
         min_improvement: float = 0.0,
         style_scale: float = 1.0,
@@ -98,6 +101,8 @@ class PictureData(LightningDataModule):
             raise InputError(f"Expected --data.ratio to be above 1, but got {ratio}")
         if not steps or min(steps if isinstance(steps, list) else [steps]) < 1:
             raise InputError(f"Expected --data.steps to be 1 or more, but got {steps}")
+        if afar is not None and afar < 1:
+            raise InputError(f"Expected --data.afar to be 1 pixel or more, but got {afar}")
         if budget is not None and not 0 < budget < float("inf"):
             raise InputError(f"Expected --budget to be above 0 seconds, but got {budget}")
         if not 0 <= min_improvement < 1:
@@ -108,6 +113,7 @@ class PictureData(LightningDataModule):
         self.styles, self.regions = _styles(style, style_weights), _regions(regions)
         guides.check_styles(self.styles, self.regions)
         self.size, self.min_size, self.ratio = size, min_size or size, ratio
+        self.afar = afar
         self.steps = steps if isinstance(steps, list) else [steps]
         self.budget, self.min_improvement = budget, min_improvement
         self.style_scale, self.max_pixels = style_scale, max_pixels
@@ -136,10 +142,13 @@ class PictureData(LightningDataModule):
             init = replace(init, rgb=images.periodic(init.rgb)) if init else None
         scene = Scene(content, sheets, self.regions, masks, self.size, self.style_scale, self.color, self.color_match)
         sizes = self._sizes(content)
+        small = None if self.afar is None else Level(0, 1, **scene.at(self.afar))
         for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
             level = Level(index, steps, **scene.at(size), seconds=seconds, min_improvement=self.min_improvement)
             if init and index == 0:
                 level = replace(level, init=init.resized(level.height, level.width).rgb)
+            if self.afar is not None and size > self.afar:
+                level = replace(level, afar=small)
             self.levels.append(level)
         self.alpha = scene.photograph.alpha
         if self.color == "content":
@@ -208,7 +217,9 @@ class PictureData(LightningDataModule):
         steps = [self.steps[min(index, len(self.steps) - 1)] for index in range(len(sizes))]
         if self.budget is None:
             return steps, [None] * len(sizes)
-        costs = [count * (size**2 + OVERHEAD) for count, size in zip(steps, sizes, strict=True)]
+        afar = self.afar or self.size
+        looks = [size**2 + OVERHEAD + (afar**2 + OVERHEAD if size > afar else 0) for size in sizes]
+        costs = [count * look for count, look in zip(steps, looks, strict=True)]
         return [UNLIMITED] * len(sizes), [self.budget * cost / sum(costs) for cost in costs]
 
     def _check(self, height: int, width: int, content: Picture) -> None:

@@ -61,6 +61,7 @@ class Level:
         visible: Opacity of what is made, (1, 1, H, W): 0 where the photograph is transparent or kept; None for 1.
         emphasis: Weights of the photograph's pixels beyond that, (1, 1, H, W); None for 1.
         kept: How much of the photograph stays as it is, (1, 1, H, W) in [0, 1]; None for nothing.
+        afar: The smaller level that the picture is to look like from afar; None for none.
     """
 
     index: int
@@ -73,6 +74,7 @@ class Level:
     visible: Tensor | None = None
     emphasis: Tensor | None = None
     kept: Tensor | None = None
+    afar: Level | None = None
 
     @property
     def height(self) -> int:

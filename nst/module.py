@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +16,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nst.afar import Afar
 from nst.data import Init
 from nst.errors import InputError
 from nst.features import Features, Padding, Pooling, check_layers
@@ -125,7 +127,8 @@ class StyleTransfer(pl.LightningModule):
                 "raise --model.content_weight"
             )
         others = strength**STRENGTH_POWER  # as good as a content weight divided by it, and defined at 0
-        self.objective = Objective(
+        make_objective = partial(
+            Objective,
             content_layers,
             style_layers,
             content_weight,
@@ -136,6 +139,7 @@ class StyleTransfer(pl.LightningModule):
             style_distance=style_distance,
             wrap=padding == "circular",
         )
+        self.objective, self.objective_afar = make_objective(), make_objective()
         self.source: tuple[Backbone, str] = (backbone, weights)
         self.pooling: Pooling = pooling
         self.padding: Padding = padding
@@ -149,6 +153,7 @@ class StyleTransfer(pl.LightningModule):
         self.levels: list[Level] = []
         self.known_styles: Known = deque(maxlen=32)
         self.targets: Targets | None = None
+        self.afar: Afar | None = None
         self.kept: tuple[Tensor, Tensor] | None = None
         self.guard, self.pace = Guard(), Pace([])
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
@@ -288,7 +293,7 @@ class StyleTransfer(pl.LightningModule):
         if self.features is None:
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
         self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
-        for level in levels:
+        for level in [*levels, *(level.afar for level in levels[-1:] if level.afar)]:
             self.features.check_size(level.height, level.width, "photograph")
             for painting in level.paintings:
                 self.features.check_size(painting.picture.shape[2], painting.picture.shape[3], "painting")
@@ -298,8 +303,13 @@ class StyleTransfer(pl.LightningModule):
             3 + bool(self.decay) + bool(self.bleed)
         )  # the picture, its gradient and the guard's; and the photograph
         copies += levels[-1].layers_of_weights
-        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory)
+        small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
+        self.eye = eye_for(
+            *(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory, small)
+        )
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
+        afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
+        self.afar = Afar(self.objective_afar, afar)
         self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 
     def begin(self, level: Level) -> None:
@@ -327,9 +337,10 @@ class StyleTransfer(pl.LightningModule):
 
     def aim(self, level: Level) -> None:
         """Computes the targets of a level."""
-        assert self.targets is not None  # prepare comes first
+        assert self.targets is not None and self.afar is not None  # prepare comes first
         with self.precision():
             self.targets.aim(level)
+            self.afar.aim(level.afar)
         self.kept = None
         if level.kept is not None:
             photograph, kept = (extend(x.to(self.device), self.bleed) for x in (level.content, level.kept))
@@ -343,10 +354,11 @@ class StyleTransfer(pl.LightningModule):
 
     def terms(self) -> dict[str, Tensor]:
         """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
-        assert self.eye is not None
+        assert self.eye is not None and self.afar is not None
         # what is kept of the photograph is seen, and has no gradient
         picture = self.picture if self.kept is None else torch.lerp(self.picture, *self.kept)
-        return self.objective(self.eye.statistics(picture, self.objective), picture)  # type: ignore[no-any-return]
+        terms = self.objective(self.eye.statistics(picture, self.objective), picture)
+        return self.afar.blend(terms, trim(picture, self.bleed))
 
     def logs_now(self, level: Level, position: int) -> bool:
         """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.

@@ -200,6 +200,7 @@ def eye_for(
     copies: int,
     mode: Streaming = "auto",
     budget: int | None = None,
+    afar: Tensor | None = None,
 ) -> Eye:
     """Makes an eye that a run has room for.
 
@@ -212,6 +213,7 @@ def eye_for(
         mode: As for an Eye.
         budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
             is free.
+        afar: A small picture, (1, 3, h, w), that each step looks at as well.
 
     Raises:
         InputError: If they are too few.
@@ -221,11 +223,12 @@ def eye_for(
     taken = 0 if budget is None else LOADED + memory.held(picture.device)
     item = working_type(picture).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
-    copies += "tv" in objective.weights  # whose gradient waits for that of the others
+    copies += ("tv" in objective.weights) + (afar is not None)  # whose gradients wait for that of the others
     # the network's weights for the way there and for the way back
     taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
-    for layer in objective.content:
-        taken += item * math.prod(features.shape(layer, *picture.shape[2:]))
+    for seen in [picture] if afar is None else [picture, afar]:
+        taken += sum(item * math.prod(features.shape(layer, *seen.shape[2:])) for layer in objective.content)
+    taken += 0 if afar is None else eye.plan(afar).needed
     eye.room = there - taken
     plan = eye.plan(picture)
     size = f"{picture.shape[3]}×{picture.shape[2]} pixels"
