@@ -212,7 +212,9 @@ class Snapshots(Callback):
                 shown = Summary.Image(
                     height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
                 )
-                board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), trainer.global_step)
+                board.file_writer.add_summary(
+                    Summary(value=[Summary.Value(tag=name, image=shown)]), trainer.global_step
+                )
 
 
 class Progress(TQDMProgressBar):

@@ -241,6 +241,8 @@ class StyleTransfer(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
+        assert self.eye is not None
+        made |= {"memory": self.memory and int(self.memory), "room": self.eye.room}  # checkpoints hold plain types
         checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -271,6 +273,11 @@ class StyleTransfer(pl.LightningModule):
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
         self.guard.lowest = made["lowest"]
+        if made.get("memory", 0) == self.memory:  # else the user has given it another
+            assert self.eye is not None
+            with self.precision():
+                pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
+                self.eye.go_on_with(made["room"], pictures)
 
     def on_fit_end(self) -> None:
         """Returns the memory that steps have kept for each other."""
@@ -291,7 +298,9 @@ class StyleTransfer(pl.LightningModule):
             self.features.check_size(level.height, level.width, "photograph")
             self.features.check_size(level.style.shape[2], level.style.shape[3], "painting")
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
-        copies = 3 + bool(self.decay) + bool(self.bleed)  # the picture, its gradient and the guard's; and the photograph
+        copies = (
+            3 + bool(self.decay) + bool(self.bleed)
+        )  # the picture, its gradient and the guard's; and the photograph
         self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory)
         self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
 
