@@ -303,7 +303,9 @@ def test_a_run_in_bands_is_one_in_memory(pair: tuple[Path, Path], optimizer: Any
     settings = {"optimizer": optimizer, "average": 0.8, "tv_weight": 0.1}
     whole, streamed = (run(module(streaming=x, **settings), pictures(pair, 5)) for x in ("off", "on"))
     assert streamed.guard.lowest == pytest.approx(whole.guard.lowest, rel=1e-3)
-    assert (streamed.shown - whole.shown).abs().mean() < 1e-3  # sums in another order, and Adam divides by small gradients
+    assert (
+        streamed.shown - whole.shown
+    ).abs().mean() < 1e-3  # sums in another order, and Adam divides by small gradients
     assert (streamed.shown - streamed.levels[0].content).abs().mean() > 0.01
 
 
