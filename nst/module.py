@@ -30,8 +30,7 @@ from nst.pace import Pace
 from nst.plan import Streaming
 from nst.starts import start
 from nst.streaming import Eye, eye_for
-from nst.targets import Known, Targets
-from nst.targets import check_layers as check_style_layers
+from nst.targets import Known, Targets, check_levels
 from nst.types import Bytes, InputPath, WeightsSource
 from nst.weights import Backbone
 from nst.weights import load as load_weights
@@ -247,6 +246,8 @@ class StyleTransfer(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
+        assert self.eye is not None
+        made |= {"memory": self.memory and int(self.memory), "room": self.eye.room}  # checkpoints hold plain types
         checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -277,6 +278,11 @@ class StyleTransfer(pl.LightningModule):
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
         self.guard.lowest = made["lowest"]
+        if made.get("memory", 0) == self.memory:  # else the user has given it another
+            assert self.eye is not None
+            with self.precision():
+                pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
+                self.eye.go_on_with(made["room"], pictures)
 
     def on_fit_end(self) -> None:
         """Returns the memory that steps have kept for each other."""
@@ -293,16 +299,10 @@ class StyleTransfer(pl.LightningModule):
         if self.features is None:
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
         self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
-        for level in [*levels, *(level.afar for level in levels[-1:] if level.afar)]:
-            self.features.check_size(level.height, level.width, "photograph")
-            for painting in level.paintings:
-                self.features.check_size(painting.picture.shape[2], painting.picture.shape[3], "painting")
-        check_style_layers(self.objective, levels[0])
+        check_levels(levels, self.features, self.objective)
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
-        copies = (
-            3 + bool(self.decay) + bool(self.bleed)
-        )  # the picture, its gradient and the guard's; and the photograph
-        copies += levels[-1].layers_of_weights
+        # the picture, its gradient and the guard's; the average, the photograph, and weights
+        copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].layers_of_weights
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
         self.eye = eye_for(
             *(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory, small)

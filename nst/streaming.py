@@ -175,10 +175,24 @@ class Eye:
         """Returns how a picture, (1, 3, H, W), is looked at."""
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.room)
 
+    def go_on_with(self, room: float, pictures: Iterable[Tensor]) -> None:
+        """Takes a room that a run had before it was stopped, unless there is less now.
+
+        So its bands are what they were, and its sums are the same to the last bit.
+
+        Args:
+            room: In bytes.
+            pictures: Pictures of the sizes that the run still has before it, (1, 3, H, W).
+        """
+        there, self.room = self.room, room
+        if any(self.plan(picture).needed > there for picture in pictures):
+            self.room = there
+
     def _look(self, picture: Tensor, look: Look) -> None:
         walk = self._walk(picture)
         with torch.autocast(picture.device.type, enabled=False):
             walk.forward(picture, look, keep=False)
+        memory.return_heap()  # steps need other sizes
 
     def _walk(self, picture: Tensor) -> Walk:
         plan = self.plan(picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -88,9 +89,16 @@ class Targets:
         return extend(image.to(self.features.mean.device), self.bleed)
 
 
-def check_layers(objective: Objective, level: Level) -> None:
-    """Raises an InputError unless styles name layers that are compared, and leave none of them out."""
-    compared = list(objective.style)
+def check_levels(levels: Sequence[Level], features: Features, objective: Objective) -> None:
+    """Raises an InputError unless the network and the objective can work with what there is at every level.
+
+    The network may be too deep for a picture, and the styles' layers have to be those that are compared, all of them.
+    """
+    for level in [*levels, *(level.afar for level in levels[-1:] if level.afar)]:
+        features.check_size(level.height, level.width, "photograph")
+        for painting in level.paintings:
+            features.check_size(painting.picture.shape[2], painting.picture.shape[3], "painting")
+    compared, level = list(objective.style), levels[0]
     for layer in {layer for painting in level.paintings for layer in painting.layers or ()}:
         if layer not in compared:
             raise InputError(

@@ -127,7 +127,7 @@ class Walk:
                 self.inputs.append(source if len(cuts) == 1 else x)
                 self.kept.append(kept if len(cuts) == 1 else {})
             x = pooled
-            if len(cuts) > 1:
+            if self.streams:
                 del source, kept, output
                 return_heap()
 
@@ -142,12 +142,14 @@ class Walk:
             x, kept = self.inputs.pop(), self.kept.pop()
             if len(self.cuts[i]) > 1:
                 gradient = self._backward_in_bands(i, x, gradient, add)
-                return_heap()
             else:
                 gradient = self.stages[i].backward(x, kept, gradient, _pull(self.cuts[i][0], add))
                 if i == 0:
                     gradient = gradient / self.features.deviation
                 self._tick()
+            if self.streams:
+                del x, kept
+                return_heap()
         assert gradient is not None
         return gradient.contiguous()
 
@@ -175,6 +177,11 @@ class Walk:
             for border, opposite in _borders(into, margin):
                 into.index_add_(2, opposite, border.clone())
         return into[:, :, margin : into.shape[2] - margin]
+
+    @property
+    def streams(self) -> bool:
+        """Whether a stage works in bands; then each returns the memory that it freed, as others need other sizes."""
+        return any(len(cuts) > 1 for cuts in self.cuts)
 
     def _tick(self) -> None:
         self._done += 1

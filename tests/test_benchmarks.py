@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from benchmarks import convergence, quality, sizes
+from benchmarks import convergence, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst import functional as F
 from nst import images
@@ -88,6 +89,20 @@ def test_quality_and_sizes_print_a_row_for_each_run(
     sizes.main()
     rows = capsys.readouterr().out.splitlines()
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["48", "96"]
+
+
+@pytest.mark.slow
+def test_scale_prints_a_row_for_each_size(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # its processes are started elsewhere
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--backbone", "compact", "--sizes", "64", "96", "--streaming", "on", "--json"]
+    )
+    scale.main()
+    small, large = json.loads(capsys.readouterr().out)["sizes"]
+    assert (small["size"], large["size"]) == (64, 96)
+    assert large["seconds"] > 0 and large["us/pixel"] == pytest.approx(1e6 * large["seconds"] / 96**2)
+    assert small["steps"] == 4 and large["work"] > 1 and large["rows"][0] < 96
+    assert large["peak"] > large["beyond"] > 0
 
 
 @pytest.mark.slow

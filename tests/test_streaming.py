@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nst import weights
 from nst.callbacks import Progress
-from nst.errors import InputError
+from nst.errors import InputError, RunError
 from nst.features import Features
 from nst.functional import moments
 from nst.losses import Objective
@@ -19,9 +19,10 @@ from nst.plan import Plan, streamed, whole
 from nst.stages import stages
 from nst.streaming import Eye, eye_for
 from nst.walk import Walk, bands
-from tests.conftest import aim, statistics
+from tests.conftest import aim, fit, statistics
 from tests.test_compact import random_weights
-from tests.test_module import module, pictures, run
+from tests.test_guard import Poison
+from tests.test_module import lbfgs, module, pictures, run
 
 CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
 
@@ -240,3 +241,78 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
         eye_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
     with pytest.raises(InputError, match=r"without --model.streaming"):
         eye_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
+
+
+ADAM = ["--model.average", "0.9"]
+LBFGS = ["--model.optimizer", "torch.optim.LBFGS", "--model.optimizer.max_iter", "1"]
+
+
+def last(run: int) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(f"lightning_logs/version_{run}/checkpoints/last.ckpt", weights_only=True)
+    return checkpoint
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(torch.equal(value, b["state_dict"][name]) for name, value in a["state_dict"].items())
+
+
+@pytest.mark.parametrize("options", [ADAM, LBFGS], ids=["adam", "lbfgs"])
+def test_a_run_in_bands_resumes_to_the_bit(pair: tuple[Path, Path], options: list[str]) -> None:
+    bands = [
+        *options,
+        "--model.streaming",
+        "on",
+        "--data.size",
+        "64",
+        "--data.min_size",
+        "40",
+        "--data.steps",
+        "[2, 4]",
+    ]
+    assert fit(*bands) == 0
+    for at in ("1", "3"):
+        assert fit(*bands, "--checkpoints.every_n_steps", "1", "--trainer.max_steps", at) == 0
+        assert fit(*bands, "--ckpt_path", "last") == 0
+    assert [last(run)["global_step"] for run in range(5)] == [6, 1, 6, 3, 6]
+    assert same(last(0), last(2)) and same(last(0), last(4))
+
+
+def test_a_run_goes_on_in_the_bands_that_it_had(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[float] = []
+    for steps, free in ((2, 1 << 30), (4, 9 << 30)):  # with more memory than there was before
+        monkeypatch.setattr("nst.memory.free", lambda device, free=free: free)
+        assert fit("--ckpt_path", "last", steps=steps) == 0 if rooms else fit(steps=steps) == 0
+        rooms.append(last(len(rooms))["nst"]["room"])
+    assert rooms[0] == rooms[1] < 1 << 30
+    assert fit("--ckpt_path", "last", "--model.memory", "8GiB", steps=6) == 0  # but where the user asks for more
+    assert last(2)["nst"]["room"] > rooms[0]
+
+
+def test_a_run_has_no_more_room_than_there_is() -> None:
+    network, _, picture = made()
+    eye = Eye(network, "on")
+    needed = sorted(plan.needed for plan in streamed(stages(network, picture.dtype), *picture.shape[2:]))
+    for there, before, now in ((needed[-1], needed[0], needed[0]), (needed[0], needed[-1], needed[0])):
+        eye.room = there
+        eye.go_on_with(before, [picture])
+        assert eye.room == now
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()], ids=["adam", "lbfgs"])
+def test_a_run_in_bands_is_one_in_memory(pair: tuple[Path, Path], optimizer: Any) -> None:
+    settings = {"optimizer": optimizer, "average": 0.8, "tv_weight": 0.1}
+    whole, streamed = (run(module(streaming=x, **settings), pictures(pair, 5)) for x in ("off", "on"))
+    assert streamed.guard.lowest == pytest.approx(whole.guard.lowest, rel=1e-3)
+    assert (
+        streamed.shown - whole.shown
+    ).abs().mean() < 1e-3  # sums in another order, and Adam divides by small gradients
+    assert (streamed.shown - streamed.levels[0].content).abs().mean() > 0.01
+
+
+def test_a_bad_step_in_bands_is_made_again(pair: tuple[Path, Path]) -> None:
+    poison, model = Poison(heals=True), module(streaming="on")
+    made = run(model, pictures(pair, 4), callbacks=[poison])
+    assert made.optimizers().param_groups[0]["lr"] == 0.01  # type: ignore[union-attr]
+    assert torch.isfinite(made.picture).all() and not torch.equal(poison.seen[3], poison.seen[2])
+    with pytest.raises(RunError, match="style/relu3_1 is nan: stopped"):
+        run(module(streaming="on"), pictures(pair, 4), callbacks=[Poison(heals=False)])
