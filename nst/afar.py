@@ -43,26 +43,29 @@ class Afar:
         """Returns terms that share with those of the picture, (1, 3, H, W) without its margin, seen from afar."""
         if self.level is None:
             return dict(terms)
-        small = extend(shrink(picture, self.level.height, self.level.width), self.targets.bleed)
+        wrap = self.targets.features.padding == "circular"
+        small = extend(shrink(picture, self.level.height, self.level.width, wrap), self.targets.bleed)
         far = self.objective(self.targets.eye.statistics(small, self.objective), small)
         return {name: torch.lerp(term, far[name], SHARE) for name, term in terms.items()}
 
 
-def shrink(picture: Tensor, height: int, width: int) -> Tensor:
+def shrink(picture: Tensor, height: int, width: int, wrap: bool = False) -> Tensor:
     """Resamples (1, C, H, W) as `images.resize` does, so that the two are compared alike, but with a gradient.
 
-    A softer filter than the photograph's and the painting's would have the picture drawn too sharp.
+    A softer filter than the photograph's and the painting's would have the picture drawn too sharp. Where the picture
+    tiles, opposite borders are neighbours (`wrap`).
     """
     with torch.autocast(picture.device.type, enabled=False):
-        rows, columns = lanczos(picture.shape[2], height), lanczos(picture.shape[3], width)
+        rows, columns = lanczos(picture.shape[2], height, wrap), lanczos(picture.shape[3], width, wrap)
         return rows.to(picture) @ picture @ columns.to(picture).T
 
 
 @lru_cache(maxsize=4)
-def lanczos(size: int, smaller: int) -> Tensor:
+def lanczos(size: int, smaller: int, wrap: bool = False) -> Tensor:
     """Returns the weights, (smaller, size), that an antialiased Lanczos filter gives to the values of a row."""
     scale = size / smaller
     centres = (torch.arange(smaller, dtype=torch.float64) + 0.5) * scale
     x = (torch.arange(size, dtype=torch.float64) + 0.5 - centres[:, None]) / scale
+    x = (x + smaller / 2) % smaller - smaller / 2 if wrap else x
     weights = torch.sinc(x) * torch.sinc(x / LOBES) * (x.abs() < LOBES)
     return (weights / weights.sum(1, keepdim=True)).float()

@@ -317,10 +317,10 @@ class StyleTransfer(pl.LightningModule):
         size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
         if shown.shape[2:] != size:
             return_heap()
-            held = self._held(resample(shown, size, "bicubic").clamp(0, 1), level)
+            held = self._held(resample(shown, size, "bicubic", self.padding == "circular").clamp(0, 1), level)
             self._go_on_from(extend(held, self.bleed))
             for optimizer in self.trainer.optimizers:
-                resample_state(optimizer, shape, size, self.bleed)
+                resample_state(optimizer, shape, size, self.bleed, self.padding == "circular")
         self.aim(level)
 
     def _held(self, picture: Tensor, level: Level) -> Tensor:

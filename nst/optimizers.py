@@ -9,8 +9,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def resample(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks."""
+def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False) -> Tensor:
+    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks.
+
+    Args:
+        image: The image.
+        size: The new height and width.
+        mode: `bicubic` or `bilinear`.
+        wrap: Whether opposite borders are neighbours, as in a picture that tiles.
+    """
+    if wrap:  # the middle one of three copies, first one below the other and then side by side
+        height, width = size
+        image = resample(image.repeat(1, 1, 3, 1), (3 * height, image.shape[3]), mode)[:, :, height : 2 * height]
+        return resample(image.repeat(1, 1, 1, 3), (height, 3 * width), mode)[..., width : 2 * width].contiguous()
     return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
 
 
@@ -25,7 +36,9 @@ def trim(image: Tensor, margin: int) -> Tensor:
 
 
 @torch.no_grad()
-def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int], margin: int = 0) -> None:
+def resample_state(
+    optimizer: Optimizer, shape: torch.Size, size: tuple[int, int], margin: int = 0, wrap: bool = False
+) -> None:
     """Brings an optimiser's state to another size.
 
     Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
@@ -37,6 +50,7 @@ def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int
         shape: The shape before, (1, 3, H, W).
         size: The new height and width, without the margin.
         margin: Its width, before and after.
+        wrap: Whether the picture tiles.
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.state.clear()
@@ -46,7 +60,7 @@ def resample_state(optimizer: Optimizer, shape: torch.Size, size: tuple[int, int
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == shape:
                 mode = "bilinear" if "sq" in name else "bicubic"
-                state[name] = extend(resample(trim(value, margin), size, mode), margin)
+                state[name] = extend(resample(trim(value, margin), size, mode, wrap), margin)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nst import functional as F
+from nst.afar import shrink
 from nst.data import PictureData
 from nst.errors import InputError
 from nst.features import Features
@@ -209,6 +210,17 @@ def test_adams_state_grows_with_the_picture(size: tuple[int, int]) -> None:
         torch.testing.assert_close(after[name].mean(), before[name].mean(), rtol=0.02, atol=0)
         assert after[name].diff(dim=3).min() > -1e-6  # still a ramp
     assert after["exp_avg_sq"].min() >= 0
+
+
+def test_a_tiling_picture_grows_and_shrinks_alike_wherever_it_is_cut() -> None:
+    image = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    for mode in ("bicubic", "bilinear"):
+        larger = resample(image, (24, 32), mode, wrap=True)
+        shifted = resample(image.roll((3, 5), (2, 3)), (24, 32), mode, wrap=True)
+        torch.testing.assert_close(shifted, larger.roll((6, 10), (2, 3)))
+        torch.testing.assert_close(larger[:, :, 6:-6, 6:-6], resample(image, (24, 32), mode)[:, :, 6:-6, 6:-6])
+    smaller = shrink(image, 6, 8, wrap=True)
+    torch.testing.assert_close(shrink(image.roll((2, 4), (2, 3)), 6, 8, wrap=True), smaller.roll((1, 2), (2, 3)))
 
 
 def test_lbfgs_starts_anew_at_another_size() -> None:
