@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.step import LOADED, pictures
+from benchmarks.step import LOADED, peak_memory, pictures
 
 LONG = 60.0
 """Seconds of a step above which a run takes one step only."""
@@ -66,7 +65,7 @@ def measured(size: int, options: argparse.Namespace) -> dict[str, Any]:
             accelerator="cpu", precision=options.precision or fastest("cpu"),
             callbacks=[Checkpoints(), Snapshots(), Progress()],
         ).fit(module, datamodule=data)  # fmt: skip
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     assert module.eye is not None
     with module.precision():
         plan = module.eye.plan(module.picture)

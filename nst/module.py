@@ -78,7 +78,8 @@ class StyleTransfer(pl.LightningModule):
             what surrounds a picture in the network leaves a thin frame on its outermost pixels.
         streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
             gradient, takes less memory and more time: `on`, `off`, or `auto`, where memory is short.
-        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free.
+        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free. It chooses the
+            bands, so that the same bound gives the same picture to the last bit.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.

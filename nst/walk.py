@@ -87,10 +87,13 @@ class Walk:
         stages: Its stages.
         rows: The rows of a band, for each stage.
         watch: Is told of each band that is done.
+        tight: Whether each stage returns the memory that it freed, as others need other sizes.
     """
 
-    def __init__(self, features: Features, stages: Sequence[Stage], rows: Sequence[int], watch: Watch) -> None:
-        self.features, self.stages, self.rows = features, stages, rows
+    def __init__(
+        self, features: Features, stages: Sequence[Stage], rows: Sequence[int], watch: Watch, tight: bool = False
+    ) -> None:
+        self.features, self.stages, self.rows, self.tight = features, stages, rows, tight
         self.wrap = features.padding == "circular"
         self._watch, self._done, self._all = watch, 0, 0
         self.cuts: list[list[Band]] = []
@@ -127,7 +130,7 @@ class Walk:
                 self.inputs.append(source if len(cuts) == 1 else x)
                 self.kept.append(kept if len(cuts) == 1 else {})
             x = pooled
-            if self.streams:
+            if self.tight:
                 del source, kept, output
                 return_heap()
 
@@ -147,7 +150,7 @@ class Walk:
                 if i == 0:
                     gradient = gradient / self.features.deviation
                 self._tick()
-            if self.streams:
+            if self.tight:
                 del x, kept
                 return_heap()
         assert gradient is not None
@@ -177,11 +180,6 @@ class Walk:
             for border, opposite in _borders(into, margin):
                 into.index_add_(2, opposite, border.clone())
         return into[:, :, margin : into.shape[2] - margin]
-
-    @property
-    def streams(self) -> bool:
-        """Whether a stage works in bands; then each returns the memory that it freed, as others need other sizes."""
-        return any(len(cuts) > 1 for cuts in self.cuts)
 
     def _tick(self) -> None:
         self._done += 1

@@ -139,6 +139,14 @@ def test_targets_in_bands_are_those_of_the_whole() -> None:
         assert found.positions == taps[layer].shape[2] * taps[layer].shape[3]
 
 
+def test_targets_are_kept_in_the_networks_own_precision() -> None:
+    network, _, picture = made(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        (target,) = fixed(network, 16, 12, 8, 4).activations(picture, ["relu3_2"]).values()
+    assert target.dtype == torch.bfloat16
+    assert target.untyped_storage().nbytes() == 2 * target.numel()
+
+
 def test_the_gradient_is_that_of_differences() -> None:
     network, objective, picture = made(size=(20, 18), pooling="avg")
     eye = fixed(network, 8, 6, 4, 2)
