@@ -193,7 +193,7 @@ def fit(args: Sequence[str]) -> int:
     cli.check_root()
     trainer = cli.trainer
     checkpoints = next(x for x in trainer.checkpoint_callbacks if isinstance(x, Checkpoints))
-    result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]
+    result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]  # it has
     result.record = cli.record()
     for line in record.differences(cli.made_from, result.record) if cli.made_from else ():
         log.info(line)

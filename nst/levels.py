@@ -85,8 +85,11 @@ class Level:
         return self.content.shape[3]
 
     @property
-    def layers_of_weights(self) -> int:
-        """How many maps of weights there are, each with what is made of it about as large as a picture."""
+    def weight_maps(self) -> int:
+        """How many pictures' worth of memory the weights of pixels take, with what is made of them for the layers.
+
+        One for each map of weights; what is kept of the photograph comes with the photograph and the blend of both.
+        """
         guides = sum(place.guide is not None for place in self.places)
         return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.kept is not None)
 

@@ -202,8 +202,9 @@ class Objective(nn.Module):
                 "Expected a content or a style layer with a weight above 0, but got none; "
                 "raise --model.content_weight or --model.style_weight"
             )
-        self.content = nn.ModuleDict({x: ContentLoss(normalization) for x in self._layers("content")})
-        self.style = nn.ModuleDict({x: StyleLoss(normalization, style_distance) for x in self._layers("style")})
+        # plain dictionaries: the losses have no parameters, and their targets belong to no checkpoint
+        self.content = {x: ContentLoss(normalization) for x in self._layers("content")}
+        self.style = {x: StyleLoss(normalization, style_distance) for x in self._layers("style")}
         self.smoothness = TotalVariationLoss(tv_norm, wrap)
         if tv_weight > 0:
             self.weights["tv"] = tv_weight
@@ -219,14 +220,18 @@ class Objective(nn.Module):
     def aim(self, content: Mapping[str, ContentTarget], style: Mapping[str, Sequence[StyleTarget]]) -> None:
         """Sets the targets by layer name."""
         for layer, loss in self.content.items():
-            loss.aim(content[layer])  # type: ignore[operator]  # a ModuleDict forgets its values' type
-        for layer, loss in self.style.items():
-            loss.aim(style[layer])  # type: ignore[operator]
+            loss.aim(content[layer])
+        for layer, compared in self.style.items():
+            compared.aim(style[layer])
 
     def looking_at(self, layer: str) -> dict[str, ContentLoss | StyleLoss]:
         """Returns the losses that look at a layer, by the name of their term."""
-        kinds = {"content": self.content, "style": self.style}
-        return {f"{kind}/{layer}": losses[layer] for kind, losses in kinds.items() if layer in losses}  # type: ignore[misc]
+        found: dict[str, ContentLoss | StyleLoss] = {}
+        if layer in self.content:
+            found[f"content/{layer}"] = self.content[layer]
+        if layer in self.style:
+            found[f"style/{layer}"] = self.style[layer]
+        return found
 
     def forward(self, statistics: Statistics, picture: Tensor) -> dict[str, Tensor]:
         """Evaluates every term.

@@ -303,10 +303,17 @@ class StyleTransfer(pl.LightningModule):
         check_levels(levels, self.features, self.objective)
         optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
         # the picture, its gradient and the guard's; the average, the photograph, and weights
-        copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].layers_of_weights
+        copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
         self.eye = eye_for(
-            *(self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory, small)
+            self.features,
+            self.objective,
+            optimizer,
+            largest,
+            copies,
+            mode=self.streaming,
+            budget=self.memory,
+            afar=small,
         )
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)

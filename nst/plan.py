@@ -15,7 +15,8 @@ BAND_HALOS = (64, 32, 16, 8, 4)
 
 SLACK = 2.25
 """What a band, or a picture that is no stream, takes over what it holds at its peak: freed memory in pieces that fit
-nothing else. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels; streams return theirs after each stage."""
+nothing else. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels. Where the room is tight, streams return
+theirs after each stage."""
 
 
 @dataclass(frozen=True)

@@ -65,31 +65,32 @@ class Scene:
         self.size, self.style_scale = size, style_scale
         self.photograph = content.resized(*fit(content.height, content.width, size))
         self._recolored: dict[tuple[str, int], Picture] = {}
-        self.kept = self._cover(self.photograph)[1]
+        self.kept = self._cover(self.photograph, self._masks(self.photograph))[1]
         if color != "style":
             self._recolor(color, color_match)
 
     def at(self, size: int) -> dict[str, Any]:
         """Returns the photograph, the places and their weights at a size, as a Level's attributes."""
         fitted = self.content.resized(*fit(self.content.height, self.content.width, size))
-        visible, kept = self._cover(fitted)
+        masks = self._masks(fitted)
+        visible, kept = self._cover(fitted, masks)
         places = tuple(
             Place(self._paintings(name, size), name, guide, _share(guide, visible), erode)
-            for name, guide, erode in self._guides(fitted, visible)
+            for name, guide, erode in self._guides(masks, visible)
             if guides.placed([sheet.style for sheet in self.sheets], name)
         )
-        emphasis = self._emphasis(fitted)
+        emphasis = self._emphasis(fitted, masks)
         return {"content": fitted.rgb, "places": places, "visible": visible, "emphasis": emphasis, "kept": kept}
 
     def _masks(self, fitted: Picture) -> dict[str, Tensor | None]:
         return {name: at_size(mask, fitted.height, fitted.width) for name, mask in self.masks.items()}
 
-    def _cover(self, fitted: Picture) -> tuple[Tensor | None, Tensor | None]:
+    def _cover(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
         """Returns how much of each pixel is made, and how much is kept of the photograph; None for 1 and for 0."""
         ones = torch.ones_like(fitted.rgb[:, :1])
         visible = ones if fitted.alpha is None else fitted.alpha
         kept = (visible == 0).to(ones)
-        for name, mask in self._masks(fitted).items():
+        for name, mask in masks.items():
             if self.regions[name].keep:
                 kept = torch.maximum(kept, ones if mask is None else mask)
         visible = visible * (1 - kept)
@@ -100,10 +101,13 @@ class Scene:
             )
         return (None if bool((visible == 1).all()) else visible), (kept if kept.any() else None)
 
-    def _guides(self, fitted: Picture, visible: Tensor | None) -> list[tuple[str, Tensor | None, bool]]:
-        """Returns name, weights and erosion of each region and of the rest."""
-        masks = self._masks(fitted)
+    def _guides(
+        self, masks: Mapping[str, Tensor | None], visible: Tensor | None
+    ) -> list[tuple[str, Tensor | None, bool]]:
+        """Returns name, weights and erosion of each region and of the rest, which is eroded if any region is."""
         erode = {name: region.erode for name, region in self.regions.items()}
+        erode[REST] = any(erode.values())
+        masks = dict(masks)
         covered = [mask for mask in masks.values() if mask is not None]
         if not masks:
             masks[REST] = None
@@ -112,15 +116,15 @@ class Scene:
         made = {name: mask for name, mask in masks.items() if name == REST or not self.regions[name].keep}
         if visible is not None:
             made = {name: visible if mask is None else mask * visible for name, mask in made.items()}
-        return [(name, guide, erode.get(name, any(erode.values()))) for name, guide in made.items()]
+        return [(name, guide, erode[name]) for name, guide in made.items()]
 
-    def _emphasis(self, fitted: Picture) -> Tensor | None:
+    def _emphasis(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> Tensor | None:
         """Returns how much the photograph counts at each pixel, (1, 1, H, W): where regions overlap, the mean."""
         if all(region.content_weight == 1 for region in self.regions.values()):
             return None
         ones = torch.ones_like(fitted.rgb[:, :1])
         weight, covered = torch.zeros_like(ones), torch.zeros_like(ones)
-        for name, mask in self._masks(fitted).items():
+        for name, mask in masks.items():
             share = ones if mask is None else mask
             weight, covered = weight + share * self.regions[name].content_weight, covered + share
         return (weight + (1 - covered).clamp(min=0)) / covered.clamp(min=1)
@@ -151,9 +155,9 @@ class Scene:
 
     def _recolor(self, color: Color, matching: Matching) -> None:
         """Recolours photograph and paintings at the result's size, each place for itself."""
-        fitted, visible = self.photograph, self._cover(self.photograph)[0]
+        fitted, masks = self.photograph, self._masks(self.photograph)
         rgb = fitted.rgb
-        for place, guide, _ in self._guides(fitted, visible):
+        for place, guide, _ in self._guides(masks, self._cover(fitted, masks)[0]):
             for i in guides.placed([sheet.style for sheet in self.sheets], place):
                 _, original, mask = self.sheets[i]
                 painting = original.resized(*fit(original.height, original.width, self._longer(i, self.size)))

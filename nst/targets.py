@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from nst.losses import ContentTarget, Objective, StyleTarget
 from nst.optimizers import extend
 from nst.streaming import Eye
 
-Known = deque[tuple[Painting, dict[str, Moments]]]
-"""Paintings of late and their moments by layer."""
+Known = deque[tuple[bytes, dict[str, Moments]]]
+"""Digests of the paintings of late, and their moments by layer."""
 
 
 class Targets:
@@ -43,29 +44,21 @@ class Targets:
     def _content(self, level: Level) -> dict[str, ContentTarget]:
         layers = list(self.objective.content)
         activations = self.eye.activations(self._extended(level.content), layers)
-        visible, weights = level.visible, level.visible
+        weights = level.visible
         if level.emphasis is not None:
-            weights = level.emphasis if visible is None else level.emphasis * visible
-        targets = {layer: ContentTarget(x) for layer, x in activations.items()}
-        if weights is not None:
-            spread = self.features.spread(self._extended(weights), layers)
-            targets = {layer: x._replace(weights=spread[layer]) for layer, x in targets.items()}
-        if visible is not None:
-            spread = self.features.spread(self._extended(visible), layers)
-            targets = {layer: x._replace(visible=spread[layer]) for layer, x in targets.items()}
-        return targets
+            weights = level.emphasis if weights is None else level.emphasis * weights
+        weighted, visible = (self._spread(x, layers) for x in (weights, level.visible))
+        return {layer: ContentTarget(x, weighted[layer], visible[layer]) for layer, x in activations.items()}
 
     def _style(self, level: Level) -> dict[str, list[StyleTarget]]:
         layers = list(self.objective.style)
         found: dict[str, list[StyleTarget]] = {layer: [] for layer in layers}
         for place in level.places:
-            guides = None
-            if place.guide is not None:
-                guides = self.features.spread(self._extended(place.guide), layers, place.erode)
+            guides = self._spread(place.guide, layers, place.erode)
             looks = [(painting, self.moments(painting)) for painting in place.paintings]
             for layer in layers:
                 parts = [(p.weight, x[layer]) for p, x in looks if p.layers is None or layer in p.layers]
-                guide = None if guides is None else guides[layer]
+                guide = guides[layer]
                 if parts and (guide is None or guide.any()):
                     total = sum(weight for weight, _ in parts)
                     moments = F.blend([x for _, x in parts], [weight / total for weight, _ in parts])
@@ -74,16 +67,25 @@ class Targets:
 
     def moments(self, painting: Painting) -> dict[str, Moments]:
         """Returns a painting's moments by style layer; those of late are remembered."""
+        digest = _digest(painting)
         for known, moments in self.known:
-            if _same(known.picture, painting.picture) and _same(known.guide, painting.guide):
+            if known == digest:
                 return moments
-        device, layers = self.features.mean.device, list(self.objective.style)
+        device = self.features.mean.device
         guides = None
         if painting.guide is not None:
-            guides = self.features.spread(painting.guide.to(device), layers)
-        moments = self.eye.moments(painting.picture.to(device), self.objective.style, guides)  # type: ignore[arg-type]
-        self.known.append((painting, moments))
+            guides = self.features.spread(painting.guide.to(device), self.objective.style)
+        moments = self.eye.moments(painting.picture.to(device), self.objective.style, guides)
+        self.known.append((digest, moments))
         return moments
+
+    def _spread(
+        self, weights: Tensor | None, layers: Sequence[str], erode: bool = False
+    ) -> Mapping[str, Tensor | None]:
+        """Brings weights of the picture's pixels to layers; None stays None."""
+        return (
+            dict.fromkeys(layers) if weights is None else self.features.spread(self._extended(weights), layers, erode)
+        )
 
     def _extended(self, image: Tensor) -> Tensor:
         return extend(image.to(self.features.mean.device), self.bleed)
@@ -113,7 +115,10 @@ def check_levels(levels: Sequence[Level], features: Features, objective: Objecti
             )
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one is other or torch.equal(one, other)
+def _digest(painting: Painting) -> bytes:
+    digest = sha256()
+    for image in (painting.picture, painting.guide):
+        if image is not None:
+            digest.update(repr(image.shape).encode())
+            digest.update(image.contiguous().numpy().data)
+    return digest.digest()

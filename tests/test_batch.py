@@ -159,10 +159,10 @@ def test_outputs_may_be_a_pattern_and_configs_pictures() -> None:
         ({"output": "out/{name}.bmp"}, "--output to end in one of .png"),
     ],
 )
-def test_wrong_patterns(options: dict[str, str], words: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_wrong_patterns(options: dict[str, Any], words: str, capfd: pytest.CaptureFixture[str]) -> None:
     Path("one.png").touch()
     draw(Path("painting.jpg"))
-    assert batch(**options) == 2  # type: ignore[arg-type]
+    assert batch(**options) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert re.search(words, err), err

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as nnf
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -130,7 +131,7 @@ def test_regions_in_bands_are_those_of_the_whole(distance: Any) -> None:
     spread = network.spread(left, network.layers)
     eye = Eye(network, "off")
     activations = eye.activations(noise(70, 61, 1), objective.content)
-    styles = [eye.moments(noise(56, 48, seed), objective.style) for seed in (2, 4)]  # type: ignore[arg-type]
+    styles = [eye.moments(noise(56, 48, seed), objective.style) for seed in (2, 4)]
     objective.aim(
         {x: ContentTarget(y, spread[x] + 0.5, spread[x]) for x, y in activations.items()},
         {
@@ -200,7 +201,9 @@ def test_colours_are_regions_and_their_mixtures_soft_edges() -> None:
     row = red[0, 0, 200]
     assert torch.equal(row, row.sort(descending=True).values)
     assert ((row > 0.1) & (row < 0.9)).sum() > 3
-    assert mask_of("soft.png", "#ff0000", "#ff0000", "#0000ff").equal(red)  # type: ignore[union-attr]
+    by_number = mask_of("soft.png", "#ff0000", "#ff0000", "#0000ff")
+    assert by_number is not None
+    assert by_number.equal(red)
 
 
 def test_jpeg_noise_is_no_colour() -> None:
@@ -391,9 +394,38 @@ def test_layers_of_styles() -> None:
     )
     Targets(network, objective, Eye(network), 0, deque()).aim(seen_)
     for (layer, loss), painting in zip(objective.style.items(), seen_.paintings, strict=True):
-        assert isinstance(loss, StyleLoss)
         (target,) = loss.targets
         torch.testing.assert_close(target.moments.gram, F.moments(network(painting.picture)[layer]).gram)
+
+
+def test_weights_of_pixels_reach_the_losses() -> None:
+    halves()
+    image = Image.open("photo.png").convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save("clear.png")
+    half = Style(InputPath("painting.png"), mask=InputPath(halves("part.png", (44, 52))))
+    region = Region(InputPath("left.png"), content_weight=3, erode=True)
+    seen_ = level([half], "clear.png", regions={"left": region})
+    network = Features(weights.load("vgg16", "random:0"), ["relu2_2"])
+    objective = Objective({"relu2_2": 1.0}, {"relu2_2": 1.0})
+    Targets(network, objective, Eye(network), 0, deque()).aim(seen_)
+
+    alpha, left = images.load("clear.png").alpha, images.load("left.png").rgb[:, :1]
+    assert alpha is not None
+    _, emphasized, visible = objective.content["relu2_2"].target
+    torch.testing.assert_close(visible, nnf.avg_pool2d(alpha, 2))
+    torch.testing.assert_close(emphasized, nnf.avg_pool2d(alpha * (1 + 2 * left), 2))
+    inside, outside = objective.style["relu2_2"].targets
+    # at relu2_2 three positions beyond one's own are seen
+    weights_ = nnf.avg_pool2d(alpha * left, 2)
+    torch.testing.assert_close(inside.guide, -nnf.max_pool2d(-weights_, 7, stride=1, padding=3))
+    assert outside.guide is not None and not outside.guide[..., :15].any() and outside.guide[..., 15:].any()
+    assert inside.share + outside.share == pytest.approx(1)
+    (painting,) = seen_.places[0].paintings
+    assert painting.guide is not None
+    whole = network(painting.picture)["relu2_2"]
+    expected = F.moments(whole, guide=nnf.avg_pool2d(painting.guide, 2))
+    torch.testing.assert_close(inside.moments.gram, expected.gram)
 
 
 def test_a_style_has_its_own_scale() -> None:
@@ -456,7 +488,7 @@ def test_a_picture_with_regions_is_made_again_from_itself() -> None:
     assert {"data.style[0]", "data.style[1]", "data.regions.left.mask"} <= set(files)
 
 
-def test_regions_and_resume(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_regions_resumes_to_the_bit() -> None:
     halves()
     options = ["--data.regions", "{left: {mask: left.png, keep: true}}", "--data.style=[painting.png, other.png]"]
     assert fit(*options, "--output", "a.png", steps=6) == 0
@@ -471,15 +503,9 @@ def test_every_term_of_every_place_has_a_gradient() -> None:
     objective = Objective({}, {"relu1_1": 1.0})
     share = float(left.mean())
     targets = [StyleTarget(F.moments(random(1, 3, 4, 4, seed=i))) for i in (1, 2)]
-    objective.aim(
-        {},
-        {
-            "relu1_1": [
-                targets[0]._replace(guide=left, share=share),
-                targets[1]._replace(guide=1 - left, share=1 - share),
-            ]
-        },
-    )
+    inside = targets[0]._replace(guide=left, share=share)
+    outside = targets[1]._replace(guide=1 - left, share=1 - share)
+    objective.aim({}, {"relu1_1": [inside, outside]})
     terms = objective({**statistics(objective, {"relu1_1": x}, x)}, x)
     (gradient,) = torch.autograd.grad(objective.total(terms), x)
     small, large = gradient[..., :1].abs().mean(), gradient[..., 1:].abs().mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -36,8 +37,8 @@ def test_a_loss_is_the_function_of_its_target() -> None:
     assert not content.state_dict()
 
 
-def objective(**settings: float) -> Objective:
-    made = Objective({"relu4_2": 2.0}, {"relu1_1": 1.0, "relu2_1": 3.0}, **settings)  # type: ignore[arg-type]
+def objective(**settings: Any) -> Objective:
+    made = Objective({"relu4_2": 2.0}, {"relu1_1": 1.0, "relu2_1": 3.0}, **settings)
     layers = {"relu4_2": random(3), "relu1_1": random(4), "relu2_1": random(5)}
     aim(made, layers, {layer: F.moments(random(6 + i)) for i, layer in enumerate(layers)})
     return made

@@ -165,7 +165,9 @@ def test_a_start_from_a_file(pair: tuple[Path, Path], tmp_path: Path) -> None:
     other = draw(tmp_path / "init.png", (48, 40), seed=9)
     data = pictures(pair, 1, init=InputPath(other))
     data.setup()
-    assert torch.equal(start(str(other), data.levels[0]), data.levels[0].init)  # type: ignore[arg-type]
+    given = data.levels[0].init
+    assert given is not None
+    assert torch.equal(start(InputPath(other), data.levels[0]), given)
 
 
 def test_projection_keeps_lbfgs_curvature_true() -> None:
@@ -270,7 +272,7 @@ def test_mixed_precision_leaves_picture_and_sums_in_float32(pair: tuple[Path, Pa
     full = run(module(), pictures(pair, 5))
     mixed = run(module(), pictures(pair, 5), precision="bf16-mixed")
     assert mixed.picture.dtype == torch.float32
-    assert all(x.targets[0].moments.outer.dtype == torch.float32 for x in mixed.objective.style.values())  # type: ignore[index,union-attr]
+    assert all(x.targets[0].moments.outer.dtype == torch.float32 for x in mixed.objective.style.values())
     assert all(term.dtype == torch.float32 for term in mixed.terms().values())
     assert not torch.equal(full.picture, mixed.picture)
     assert (full.picture - mixed.picture).abs().mean() < 0.03  # Adam may move 0.02 a step

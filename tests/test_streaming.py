@@ -121,7 +121,7 @@ def test_every_distance_in_bands(distance: Any) -> None:
     other = Objective(CONTENT, STYLE, tv_weight=0.1, tv_norm="l2", style_distance=distance)
     painting, photograph = noise(56, 48, 2), noise(70, 61, 1)
     eye = fixed(network, 16, 12, 8, 4)
-    aim(other, eye.activations(photograph, other.content), eye.moments(painting, other.style))  # type: ignore[arg-type]
+    aim(other, eye.activations(photograph, other.content), eye.moments(painting, other.style))
     value, gradient = reference(network, other, picture)
     again, found = seen(eye, other, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-9)
@@ -164,7 +164,7 @@ def test_vgg19_in_bands_in_float32(size: tuple[int, int]) -> None:
     objective = Objective({"relu4_2": 1.0}, layers, tv_weight=0.1)
     photograph, painting, picture = (noise(*size, seed).float() for seed in (1, 2, 3))
     eye = Eye(network, "off")
-    aim(objective, eye.activations(photograph, objective.content), eye.moments(painting, objective.style))  # type: ignore[arg-type]
+    aim(objective, eye.activations(photograph, objective.content), eye.moments(painting, objective.style))
     value, gradient = seen(eye, objective, picture)
     again, found = seen(Eye(network, "on", 0.0), objective, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-5)
@@ -266,21 +266,11 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("options", [ADAM, LBFGS], ids=["adam", "lbfgs"])
 def test_a_run_in_bands_resumes_to_the_bit(pair: tuple[Path, Path], options: list[str]) -> None:
-    bands = [
-        *options,
-        "--model.streaming",
-        "on",
-        "--data.size",
-        "64",
-        "--data.min_size",
-        "40",
-        "--data.steps",
-        "[2, 4]",
-    ]
-    assert fit(*bands) == 0
+    in_bands = [*options, "--model.streaming=on", "--data.size=64", "--data.min_size=40", "--data.steps=[2,4]"]
+    assert fit(*in_bands) == 0
     for at in ("1", "3"):
-        assert fit(*bands, "--checkpoints.every_n_steps", "1", "--trainer.max_steps", at) == 0
-        assert fit(*bands, "--ckpt_path", "last") == 0
+        assert fit(*in_bands, "--checkpoints.every_n_steps", "1", "--trainer.max_steps", at) == 0
+        assert fit(*in_bands, "--ckpt_path", "last") == 0
     assert [last(run)["global_step"] for run in range(5)] == [6, 1, 6, 3, 6]
     assert same(last(0), last(2)) and same(last(0), last(4))
 
@@ -311,16 +301,16 @@ def test_a_run_in_bands_is_one_in_memory(pair: tuple[Path, Path], optimizer: Any
     settings = {"optimizer": optimizer, "average": 0.8, "tv_weight": 0.1}
     whole, streamed = (run(module(streaming=x, **settings), pictures(pair, 5)) for x in ("off", "on"))
     assert streamed.guard.lowest == pytest.approx(whole.guard.lowest, rel=1e-3)
-    assert (
-        streamed.shown - whole.shown
-    ).abs().mean() < 1e-3  # sums in another order, and Adam divides by small gradients
+    # sums are taken in another order, and Adam divides by small gradients
+    assert (streamed.shown - whole.shown).abs().mean() < 1e-3
     assert (streamed.shown - streamed.levels[0].content).abs().mean() > 0.01
 
 
 def test_a_bad_step_in_bands_is_made_again(pair: tuple[Path, Path]) -> None:
     poison, model = Poison(heals=True), module(streaming="on")
     made = run(model, pictures(pair, 4), callbacks=[poison])
-    assert made.optimizers().param_groups[0]["lr"] == 0.01  # type: ignore[union-attr]
+    (optimizer,) = made.trainer.optimizers
+    assert optimizer.param_groups[0]["lr"] == 0.01
     assert torch.isfinite(made.picture).all() and not torch.equal(poison.seen[3], poison.seen[2])
     with pytest.raises(RunError, match="style/relu3_1 is nan: stopped"):
         run(module(streaming="on"), pictures(pair, 4), callbacks=[Poison(heals=False)])

@@ -181,7 +181,7 @@ def test_weights_are_downloaded_into_torch_home_once(server: Server, tmp_path: P
 
 
 def test_a_download_with_another_hash_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = Path(server.RequestHandlerClass.keywords["directory"])  # type: ignore[attr-defined]
+    served = Path(server.RequestHandlerClass.keywords["directory"])  # type: ignore[attr-defined]  # of a partial
     (file,) = served.iterdir()
     file.rename(served / "vgg19-00000000.pth")
     monkeypatch.setitem(weights._ENUMS, "vgg19", Enum(f"http://127.0.0.1:{server.server_port}/vgg19-00000000.pth"))
