@@ -310,3 +310,23 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()
     return down.square().sum() + right.square().sum()
+
+
+def seam_excess(picture: Tensor) -> Tensor:
+    """Measures how much rougher a picture is across its opposite borders than within.
+
+    Args:
+        picture: (N, 3, H, W).
+
+    Returns:
+        For rows and columns, the mean squared difference across the border over nine tenths of the mean within, less 1
+        and at least 0; their sum, a scalar. The mean within is that of the smoother direction, and has no gradient.
+    """
+    (height, width), fixed = picture.shape[2:], picture.detach()
+    parts = [(fixed[:, :, rows.start : rows.stop + 1], fixed[:, :, rows]) for rows in _parts(fixed)]
+    down = torch.stack([part.diff(dim=2).square().sum() for part, _ in parts]).sum()
+    right = torch.stack([part.diff(dim=3).square().sum() for _, part in parts]).sum()
+    lines = picture[:, :, [0, -1]], picture[..., [0, -1]].mT
+    within = torch.minimum(down / (height - 1) / width, right / (width - 1) / height)
+    across = torch.stack([pair.diff(dim=2).square().sum() / pair.shape[3] for pair in lines])
+    return (across / (0.9 * within).clamp(min=1e-12) - 1).relu().sum()

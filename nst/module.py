@@ -55,7 +55,7 @@ class StyleTransfer(pl.LightningModule):
             `.safetensors` state dict, or `random:SEED`.
         pooling: `max`, `avg` or `l2`; the last two are smoother, and scaled to keep the activations' size.
         padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`; `circular` makes a picture that
-            tiles without a seam.
+            tiles, with a seam that is no rougher than the rest.
         content_layers: Weight of each content layer by name, such as `relu4_2`; scaled to sum to 1.
         style_layers: Weight of each style layer by name; scaled to sum to 1.
         content_weight: Weight of the content term, 0 or more.

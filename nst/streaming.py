@@ -241,7 +241,8 @@ def eye_for(
     taken = 0 if budget is None else LOADED + memory.held(picture.device)
     item = working_type(picture).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
-    copies += ("tv" in objective.weights) + (afar is not None)  # whose gradients wait for that of the others
+    # whose gradients wait for that of the others
+    copies += sum(name in objective.weights for name in ("tv", "seam")) + (afar is not None)
     # the network's weights for the way there and for the way back
     taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
     for seen in [picture] if afar is None else [picture, afar]:

@@ -194,3 +194,21 @@ def test_total_variation_may_wrap_around(norm: F.Norm) -> None:
     shifted = F.total_variation(x.roll((1, 2), (2, 3)), norm, wrap=True)
     torch.testing.assert_close(shifted, F.total_variation(x, norm, wrap=True))
     assert not torch.allclose(F.total_variation(x, norm, wrap=True), F.total_variation(x, norm))
+
+
+def test_seam_excess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "PART", 60)  # bands of two rows
+    x = torch.rand(1, 3, 9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    a = x.detach().numpy()
+    down, right = np.square(np.diff(a, axis=2)).mean(), np.square(np.diff(a, axis=3)).mean()
+    seams = np.square(a[:, :, 0] - a[:, :, -1]).mean(), np.square(a[..., 0] - a[..., -1]).mean()
+    expected = sum(max(0, seam / (0.9 * min(down, right)) - 1) for seam in seams)
+    found = F.seam_excess(x)
+    assert found.item() == pytest.approx(expected)
+    assert expected > 0
+    (gradient,) = torch.autograd.grad(found, x)
+    assert not gradient[:, :, 1:-1, 1:-1].any()
+    smooth = torch.cat([x, x.flip(2)], dim=2)
+    smooth = torch.cat([smooth, smooth.flip(3)], dim=3)  # nothing to step over at any border
+    assert F.seam_excess(smooth) == 0
+    assert F.seam_excess(torch.full((1, 3, 4, 4), 0.5)) == 0

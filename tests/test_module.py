@@ -320,14 +320,14 @@ def test_pictures_too_small_for_the_network_are_refused(pair: tuple[Path, Path])
 
 @pytest.mark.parametrize(("init", "size"), [("content", 72), ("noise", 96)])
 def test_circular_padding_makes_a_picture_that_tiles(init: Any, size: int) -> None:
-    """The seam is a line like the others, at 0.4 to 1.4 of their average energy; with other padding it is far above."""
+    """The seam's energy is no more than that of the average line; with other padding it is far above."""
     seams = {}
     for padding in ("replicate", "circular"):
         settings: dict[str, Any] = {"content_weight": 0.1, "style_weight": 1.0, "style_distance": "wasserstein"}
         model = StyleTransfer("compact", padding=padding, init=init, **settings)
         made = run(model, PictureData(size=Pixels(size), steps=40, tile=padding == "circular")).shown
         seams[padding] = max(seam(made, 2), seam(made, 3))
-    assert seams["circular"] < 1.4 < seams["replicate"] / 1.5
+    assert seams["circular"] <= 1 < seams["replicate"] / 2
 
 
 def test_strength_goes_evenly_from_the_photograph_to_the_configs_balance(pair: tuple[Path, Path]) -> None:
