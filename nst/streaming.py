@@ -27,9 +27,6 @@ LOADED, OVERHEAD = 280 << 20, 100 << 20
 """Bytes that a run takes besides tensors: what it loads beyond torch, Lightning above all; and what it takes later on,
 such as the logger's and what the allocator cannot use again."""
 
-LOOSE = 2.5
-"""Rooms that a stream needs to keep the memory that its stages freed, which saves up to a third of its time."""
-
 
 class _Statistics(torch.autograd.Function):
     """The statistics of a picture's activations, flat, as one node of the graph."""
@@ -200,8 +197,7 @@ class Eye:
     def _walk(self, picture: Tensor) -> Walk:
         plan = self.plan(picture)
         watch = self.watch if plan.streams else lambda done, of: None
-        tight = plan.streams and LOOSE * plan.needed > self.room
-        return Walk(self.features, self._stages_for(picture), plan.rows, watch, tight)
+        return Walk(self.features, self._stages_for(picture), plan.rows, watch, plan.tight(self.room))
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
         key = picture.device, working_type(picture)

@@ -15,7 +15,7 @@ from nst.errors import InputError, RunError
 from nst.features import Features
 from nst.functional import moments
 from nst.losses import Objective
-from nst.plan import Plan, streamed, whole
+from nst.plan import Plan, choose, streamed, whole
 from nst.stages import stages
 from nst.streaming import Eye, eye_for
 from nst.walk import Walk, bands
@@ -215,6 +215,21 @@ def test_more_memory_means_less_work() -> None:
     assert best[0] > best[1] >= best[2] > 1
     assert whole(cut, 4096, 4096).needed > 8 << 30
     assert whole(cut, 4096, 4096).work == 1
+
+
+def test_the_fastest_plan_that_fits_is_taken() -> None:
+    cut = stages(Features(weights.load("vgg19", "random:0"), ["relu5_1"]), torch.bfloat16)
+    plans = streamed(cut, 4096, 4096)
+    smallest = min(plan.needed for plan in plans)
+    for room in (1 << 20, smallest, 2 * smallest, 4 * smallest, 8 * smallest, 10**18):
+        found = choose("on", cut, 4096, 4096, room)
+        assert found.needed <= max(room, smallest)
+        assert all(found.time(room) <= plan.time(room) for plan in plans if plan.needed <= room)
+    # the plan of fewest operations just fits, and would have to return its memory after each stage
+    fewest = plans[0]
+    found = choose("on", cut, 4096, 4096, fewest.needed)
+    assert fewest.tight(fewest.needed) and not found.tight(fewest.needed) and found.work > fewest.work
+    assert choose("on", cut, 4096, 4096, 3 * fewest.needed) == fewest
 
 
 def test_the_watch_is_told_of_every_band() -> None:
