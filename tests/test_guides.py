@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,7 +350,8 @@ def test_each_region_takes_its_own_style() -> None:
 
 def test_what_is_kept_is_the_photograph() -> None:
     halves()
-    assert fit("--data.regions", "{left: {mask: left.png, keep: true}}", "--output", "a.png", steps=5) == 0
+    options = ["--data.regions", "{left: {mask: left.png, keep: true}}", "--model.init", "noise"]
+    assert fit(*options, "--output", "a.png", steps=5) == 0
     made, photograph = pixels("a.png"), pixels("photo.png")
     assert (made[:, :24] == photograph[:, :24]).all()
     assert (made[:, 24:] != photograph[:, 24:]).any(axis=(0, 2)).all()
@@ -357,6 +359,11 @@ def test_what_is_kept_is_the_photograph() -> None:
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     assert nst.cli.main(["export", "--ckpt_path", checkpoint, "--output", "b.png"]) == 0
     assert (pixels("a.png") == pixels("b.png")).all()
+    assert fit(*options, steps=1) == 0
+    other = str(Path("lightning_logs/version_1/checkpoints/last.ckpt"))
+    before, after = (torch.load(x, weights_only=True)["state_dict"]["picture"] for x in (other, checkpoint))
+    assert torch.equal(before[..., :24], after[..., :24])  # the photograph is seen there, and nothing has a gradient
+    assert (before[..., 24:] != after[..., 24:]).any()
 
 
 def test_what_is_transparent_neither_costs_nor_moves() -> None:
@@ -426,6 +433,18 @@ def test_weights_of_pixels_reach_the_losses() -> None:
     whole = network(painting.picture)["relu2_2"]
     expected = F.moments(whole, guide=nnf.avg_pool2d(painting.guide, 2))
     torch.testing.assert_close(inside.moments.gram, expected.gram)
+
+
+def test_a_painting_is_known_with_its_mask() -> None:
+    halves("part.png", (44, 52))
+    entries = [Style(InputPath("painting.png"), mask=mask) for mask in (None, InputPath("part.png"))]
+    network = Features(weights.load("vgg16", "random:0"), ["relu1_1"])
+    objective = Objective({}, {"relu1_1": 1.0})
+    targets = Targets(network, objective, Eye(network), 0, deque())
+    whole, part = level(entries).paintings
+    first, again = targets.moments(whole), targets.moments(replace(whole, picture=whole.picture.clone()))
+    assert again is first
+    assert targets.moments(part)["relu1_1"].positions < first["relu1_1"].positions
 
 
 def test_a_style_has_its_own_scale() -> None:
