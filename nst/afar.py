@@ -14,8 +14,8 @@ from nst.optimizers import extend
 from nst.targets import Targets
 
 SHARE = 1 / 3
-"""Of the small picture in the objective. With a third, style and content of a picture of 1024 pixels, scaled down to 256,
-stay within a tenth of those of one made there (benchmarks.sizes); with a half no closer, and strokes get less clean."""
+"""Of the small picture in the objective. With a third, style and content of a picture of 1024 pixels, seen at 256, stay
+within a tenth of those of one made there (benchmarks.sizes); with a half no closer, and strokes get less clean."""
 
 LOBES = 3
 """Of the Lanczos filter, as Pillow has it."""

@@ -326,7 +326,7 @@ def seam_excess(picture: Tensor) -> Tensor:
     parts = [(fixed[:, :, rows.start : rows.stop + 1], fixed[:, :, rows]) for rows in _parts(fixed)]
     down = torch.stack([part.diff(dim=2).square().sum() for part, _ in parts]).sum()
     right = torch.stack([part.diff(dim=3).square().sum() for _, part in parts]).sum()
-    lines = picture[:, :, [0, -1]], picture[..., [0, -1]].mT
+    lines = picture[:, :, :: height - 1], picture[..., :: width - 1].mT  # the first and the last one
     within = torch.minimum(down / (height - 1) / width, right / (width - 1) / height)
     across = torch.stack([pair.diff(dim=2).square().sum() / pair.shape[3] for pair in lines])
     return (across / (0.9 * within).clamp(min=1e-12) - 1).relu().sum()

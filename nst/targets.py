@@ -83,9 +83,9 @@ class Targets:
         self, weights: Tensor | None, layers: Sequence[str], erode: bool = False
     ) -> Mapping[str, Tensor | None]:
         """Brings weights of the picture's pixels to layers; None stays None."""
-        return (
-            dict.fromkeys(layers) if weights is None else self.features.spread(self._extended(weights), layers, erode)
-        )
+        if weights is None:
+            return dict.fromkeys(layers)
+        return self.features.spread(self._extended(weights), layers, erode)
 
     def _extended(self, image: Tensor) -> Tensor:
         return extend(image.to(self.features.mean.device), self.bleed)
