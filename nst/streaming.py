@@ -121,6 +121,7 @@ class Eye:
     def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
         self.mode: Streaming
         self.features, self.mode, self.room = features, mode, room
+        self._there = math.inf  # what there is of the room now, in a run that goes on with an earlier one's
         self.watch: Watch = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
@@ -184,9 +185,9 @@ class Eye:
             room: In bytes.
             pictures: Pictures of the sizes that the run still has before it, (1, 3, H, W).
         """
-        there, self.room = self.room, room
-        if any(self.plan(picture).needed > there for picture in pictures):
-            self.room = there
+        self._there, self.room = self.room, room
+        if any(self.plan(picture).needed > self._there for picture in pictures):
+            self.room = self._there
 
     def _look(self, picture: Tensor, look: Look) -> None:
         walk = self._walk(picture)
@@ -197,7 +198,7 @@ class Eye:
     def _walk(self, picture: Tensor) -> Walk:
         plan = self.plan(picture)
         watch = self.watch if plan.streams else lambda done, of: None
-        return Walk(self.features, self._stages_for(picture), plan.rows, watch, plan.tight(self.room))
+        return Walk(self.features, self._stages_for(picture), plan.rows, watch, plan.tight(min(self.room, self._there)))
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
         key = picture.device, working_type(picture)

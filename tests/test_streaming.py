@@ -305,10 +305,22 @@ def test_a_run_has_no_more_room_than_there_is() -> None:
     network, _, picture = made()
     eye = Eye(network, "on")
     needed = sorted(plan.needed for plan in streamed(stages(network, picture.dtype), *picture.shape[2:]))
-    for there, before, now in ((needed[-1], needed[0], needed[0]), (needed[0], needed[-1], needed[0])):
+    too_small = needed[0] - 1
+    for there, before, now in ((needed[-1], needed[0], needed[0]), (too_small, needed[-1], too_small)):
         eye.room = there
         eye.go_on_with(before, [picture])
         assert eye.room == now
+
+
+def test_a_run_with_less_room_than_before_keeps_its_bands_and_returns_memory() -> None:
+    network, _, picture = made()
+    eye = Eye(network, "on", room=10**9)
+    assert not eye._walk(picture).tight
+    plan = eye.plan(picture)
+    eye.room = plan.needed
+    eye.go_on_with(10**9, [picture])
+    assert eye.plan(picture) == plan
+    assert eye._walk(picture).tight
 
 
 @pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()], ids=["adam", "lbfgs"])
