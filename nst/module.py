@@ -306,14 +306,7 @@ class StyleTransfer(pl.LightningModule):
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
         self.eye = eye_for(
-            self.features,
-            self.objective,
-            optimizer,
-            largest,
-            copies,
-            mode=self.streaming,
-            budget=self.memory,
-            afar=small,
+            self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory, small
         )
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
