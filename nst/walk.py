@@ -148,7 +148,7 @@ class Walk:
             else:
                 gradient = self.stages[i].backward(x, kept, gradient, _pull(self.cuts[i][0], add))
                 if i == 0:
-                    gradient = gradient / self.features.deviation
+                    gradient = gradient.contiguous() / self.features.deviation
                 self._tick()
             if self.tight:
                 del x, kept
