@@ -23,7 +23,8 @@ from benchmarks.backbones import step, stepper
 from benchmarks.quality import run
 
 MARKS = (25, 50, 100, 200)
-RATES, BETAS = (0.01, 0.02, 0.05), ((0.9, 0.999), (0.9, 0.99), (0.8, 0.99), (0.95, 0.99))
+RATES = (0.01, 0.02, 0.05)
+BETAS = ((0.9, 0.999), (0.9, 0.99), (0.8, 0.99), (0.95, 0.99), (0.9, 0.9), (0.95, 0.95))
 
 Make = Callable[[list[torch.Tensor]], torch.optim.Optimizer]
 

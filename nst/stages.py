@@ -3,8 +3,8 @@
 The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
 float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
 weights; what a loss adds to a gradient is added in place. Pools and the masks of ReLUs only compare and choose: they
-take floating-point numbers for the integers of their bits, which are as ordered where none is negative, and which a CPU
-compares two or three times as fast as bfloat16.
+take activations for the integers of their bits, which a CPU compares two or three times as fast as bfloat16. The order
+is the same where nothing is negative, and a negative zero, which some ReLUs make, comes below the other.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Stage:
         return self.layers[-1].startswith("pool")
 
     @property
-    def by_hand(self) -> bool:
-        """Whether pooling is of the kind that this module has functions for."""
-        return self.features.pooling == "max" and self.features.padding != "circular"  # which pools across borders
+    def takes_maxima(self) -> bool:
+        """Whether its pool is `max_pool`, which knows no opposite border."""
+        return self.features.pooling == "max" and self.features.padding != "circular"
 
     @property
     def halo(self) -> int:
@@ -90,7 +90,7 @@ class Stage:
             elif name.startswith("relu"):
                 x = x if self.layers[self.layers.index(name) - 1] not in kept else x.relu()
             else:
-                x = max_pool(x) if self.by_hand else self.features.pool(x)
+                x = max_pool(x) if self.takes_maxima else self.features.pool(x)
             if not name.startswith("conv") or name in self.taps or not following:
                 kept[name] = x
             if name in self.taps:
@@ -124,7 +124,7 @@ class Stage:
                 assert y is not None
                 if not masked:
                     mask(gradient, y)
-            elif self.by_hand:
+            elif self.takes_maxima:
                 # The ReLU's zeros, on a quarter of the values: a window whose maximum is 0 passes nothing on.
                 masked = self.layers[i - 1] not in self.taps
                 if masked:
@@ -195,21 +195,29 @@ def mask(gradient: Tensor, y: Tensor) -> None:
 
     Args:
         gradient: (N, C, h, w), changed.
-        y: The output, likewise.
+        y: The output, of the same shape and type.
     """
     into = _bits(gradient)
     torch.ops.aten.threshold_backward.grad_input(into, _bits(y), 0, grad_input=into)
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """Pools activations that are not negative, (N, C, h, w), channels last in memory, to (N, C, h // 2, w // 2)."""
-    rows = torch.maximum(*_pairs(x).unbind(3))
-    pooled = torch.maximum(*rows.unflatten(1, (-1, 2)).unbind(2))
-    return pooled.view(x.dtype).permute(0, 3, 1, 2)
+    """Pools activations to the maxima of 2×2 windows; an odd last row or column is left out.
+
+    Args:
+        x: (N, C, h, w), the output of a ReLU, channels last in memory.
+
+    Returns:
+        (N, C, h // 2, w // 2), likewise.
+    """
+    rows = _larger(*_pairs(x).unbind(3))
+    return _larger(*rows.unflatten(1, (-1, 2)).unbind(2)).permute(0, 3, 1, 2)
 
 
 def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """Returns the gradient of the input of `max_pool`: it goes to the first maximum of each window.
+
+    Where all of a window is 0 it goes to any of its values: the ReLU before lets none of it through.
 
     The maximum is found again from the input, in two halves: as fast as following indices, which take more memory than
     what they point into.
@@ -222,32 +230,37 @@ def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     result = torch.empty_like(x, memory_format=torch.channels_last)
     result[:, :, 2 * h :] = 0  # what does not fill a window
     result[:, :, :, 2 * w :] = 0
-    into, above = _pairs(result), _bits(gradient).permute(0, 2, 3, 1)
     left, right = _pairs(x).unbind(3)  # each (N, 2h, w, C)
-    top, bottom = torch.maximum(left, right).unflatten(1, (h, 2)).unbind(2)  # each (N, h, w, C)
-    wide = above.new_empty(len(x), h, 2, w, x.shape[1])
-    _split(above, top, bottom, *wide.unbind(2))
-    _split(wide.flatten(1, 2), left, right, *into.unbind(3))
+    top, bottom = _larger(left, right).unflatten(1, (h, 2)).unbind(2)  # each (N, h, w, C)
+    wide = gradient.new_empty(len(x), h, 2, w, x.shape[1])
+    _split(gradient.permute(0, 2, 3, 1), top, bottom, *wide.unbind(2))
+    _split(wide.flatten(1, 2), left, right, *_pairs(result).unbind(3))
     return result
 
 
+def _larger(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the larger of each two activations."""
+    return torch.maximum(_bits(a), _bits(b)).view(a.dtype)
+
+
 def _bits(x: Tensor) -> Tensor:
-    """Returns a view of floating-point numbers as integers, which are as ordered where none is negative."""
+    """Returns a view of floating-point numbers as the integers of their bits."""
     integers: Tensor = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.itemsize])
     return integers
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """Returns the bits of (N, C, h, w) by neighbours in a row, (N, 2 ⌊h/2⌋, ⌊w/2⌋, 2, C); an odd rest is left out."""
+    """Views (N, C, h, w) as neighbours in a row, (N, 2 ⌊h/2⌋, ⌊w/2⌋, 2, C); an odd rest is left out."""
     height, width = x.shape[2:]
-    whole = _bits(x).permute(0, 2, 3, 1)[:, : height - height % 2, : width - width % 2]
+    whole = x.permute(0, 2, 3, 1)[:, : height - height % 2, : width - width % 2]
     pairs: Tensor = whole.unflatten(2, (-1, 2))
     return pairs
 
 
 def _split(gradient: Tensor, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> None:
     """Writes each value of a gradient into `first` where a is at least b, else into `second`, and 0 into the other."""
-    torch.sub(a, b, out=second)
+    torch.sub(a, b, out=second)  # not of bits: those of a negative zero are the lowest integer, and would overflow
+    gradient, first, second = _bits(gradient), _bits(first), _bits(second)
     torch.ops.aten.threshold_backward.grad_input(gradient, second, -1, grad_input=first)
     torch.sub(gradient, first, out=second)
 
