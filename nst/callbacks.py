@@ -35,9 +35,13 @@ def _boards(trainer: pl.Trainer) -> list[Any]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
+def _data(trainer: pl.Trainer) -> PictureData:
+    data: PictureData = trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
+    return data
+
+
 def _level_name(trainer: pl.Trainer, level: Level) -> str:
-    levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
-    return f"level {level.index + 1}/{len(levels)}, {level.width}×{level.height}"
+    return f"level {level.index + 1}/{len(_data(trainer).levels)}, {level.width}×{level.height}"
 
 
 class _Direct(TorchCheckpointIO):
@@ -104,7 +108,7 @@ class Checkpoints(Checkpoint):
         # looks at the next level's steps to tell whether this one is done: so its count is raised to the longest.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         level = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        steps = [level.steps for level in trainer.datamodule.levels]  # type: ignore[attr-defined]  # ours
+        steps = [level.steps for level in _data(trainer).levels]
         assert isinstance(pl_module, StyleTransfer)
         progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
         if progress["is_last_batch"]:
@@ -157,14 +161,15 @@ class Result(Callback):
         # by what the loop says and not by steps: a level may end before all of its own
         steps = trainer.fit_loop.epoch_loop.batch_progress
         ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
-        levels = trainer.datamodule.levels  # type: ignore[attr-defined]  # ours
-        level = trainer.lightning_module.level  # None where a run that was at its end is resumed
+        levels, module = _data(trainer).levels, trainer.lightning_module
+        assert isinstance(module, StyleTransfer)
+        level = module.level  # None where a run that was at its end is resumed
         last = trainer.current_epoch >= len(levels) if level is None else level is levels[-1]
         return record.dump(self.record, trainer.global_step, complete=ended and last)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StyleTransfer)
-        data: PictureData = trainer.datamodule  # type: ignore[attr-defined]  # ours
+        data = _data(trainer)
         for path in reversed(self.paths(trainer)):
             path.parent.mkdir(parents=True, exist_ok=True)
             images.save(data.finished(module.shown), path, data.alpha, self.text(trainer))

@@ -120,7 +120,8 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
         The weights.
 
     Raises:
-        InputError: If keys are missing or shapes do not follow from one another; the message says which.
+        InputError: If keys are missing, shapes do not follow from one another or numbers are not finite; the message
+            says which.
     """
     if any(key.startswith("features.") for key in state):
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
@@ -144,6 +145,11 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
             raise InputError(
                 f"Expected features.{position}.weight to be (out, {channels}, 3, 3), but {name} has "
                 f"{tuple(weight.shape)}; change --model.weights"
+            )
+        if not (weight.isfinite().all() and bias.isfinite().all()):  # ReLUs would turn what is not a number into 0
+            raise InputError(
+                f"Expected features.{position} to hold finite numbers, but {name} has others; the file may be damaged, "
+                "change --model.weights"
             )
         channels = weight.shape[0]
     return Weights(name, blocks, convolutions)

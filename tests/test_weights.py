@@ -76,6 +76,15 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         weights.from_state_dict(state, "it", "vgg16")
 
 
+@pytest.mark.parametrize("key", ["features.2.weight", "features.2.bias"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None:
+    state = narrow()
+    state[key][1] = value
+    with pytest.raises(InputError, match=r"features.2 to hold finite numbers, but it has others.* --model.weights"):
+        weights.from_state_dict(state, "it", "vgg16")
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("exploded"),))
