@@ -2,9 +2,7 @@
 
 The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
 float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
-weights; what a loss adds to a gradient is added in place. Pools and the masks of ReLUs only compare and choose: they
-take activations for the integers of their bits, which a CPU compares two or three times as fast as bfloat16. The order
-is the same where nothing is negative, and a negative zero, which some ReLUs make, comes below the other.
+weights; what a loss adds to a gradient is added in place. `kernels.py` has the operations.
 """
 
 from __future__ import annotations
@@ -12,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst.features import Features, Padding, pad
+from nst.features import Features
+from nst.kernels import Convolution, mask, max_pool, max_pool_gradient, pull_back
 
 Look = Callable[[str, Tensor], None]
 """Is shown a layer's name and its activations, (N, C, h, w)."""
@@ -38,7 +36,7 @@ class Stage:
         self.layers = list(layers)
         self.taps = features.layers
         self.convolutions = {
-            name: _Convolution(
+            name: Convolution(
                 getattr(features, f"{name}_weight"), getattr(features, f"{name}_bias"), features.padding, dtype
             )
             for name in self.layers
@@ -147,127 +145,3 @@ def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
         if name.startswith("pool"):
             parts.append([])
     return [Stage(features, part, dtype) for part in parts if part]
-
-
-class _Convolution:
-    """A 3×3 convolution and its gradient, with the weights laid out for both."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, padding: Padding, dtype: torch.dtype) -> None:
-        self.padding: Padding = padding
-        self.bias = bias.to(dtype)
-        self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self.flipped = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        self.fused = weight.device.type == "cpu" and dtype != torch.float64 and torch.backends.mkldnn.is_available()
-        if self.fused:
-            ones = (1, 1)
-            self.weight, self.flipped = (
-                torch.ops.mkldnn._reorder_convolution_weight(x, ones, ones, ones, 1)
-                for x in (self.weight, self.flipped)
-            )
-
-    def forward(self, x: Tensor, relu: bool) -> Tensor:
-        margin = 1
-        if self.padding != "zeros":
-            x, margin = self._pad(x), 0
-        return self._convolve(x, self.weight, self.bias, margin, relu)
-
-    def backward(self, gradient: Tensor, x: Tensor) -> Tensor:
-        if self.padding == "zeros":
-            return self._convolve(gradient, self.flipped, None, 1, False)
-        return pull_back(self._pad, x, self._convolve(gradient, self.flipped, None, 2, False))
-
-    def _pad(self, x: Tensor) -> Tensor:
-        return pad(x, (1, 1, 1, 1), self.padding)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: bool) -> Tensor:
-        if self.fused:
-            ones, margins = (1, 1), (margin, margin)
-            result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, margins, ones, ones, 1, "relu" if relu else "none", [], ""
-            )
-            return result
-        x = nnf.conv2d(x, weight, bias, padding=margin)
-        return x.relu_() if relu else x
-
-
-def mask(gradient: Tensor, y: Tensor) -> None:
-    """Turns the gradient of a ReLU's output into that of its input, in place.
-
-    Args:
-        gradient: (N, C, h, w), changed.
-        y: The output, of the same shape and type.
-    """
-    into = _bits(gradient)
-    torch.ops.aten.threshold_backward.grad_input(into, _bits(y), 0, grad_input=into)
-
-
-def max_pool(x: Tensor) -> Tensor:
-    """Pools activations to the maxima of 2×2 windows; an odd last row or column is left out.
-
-    Args:
-        x: (N, C, h, w), the output of a ReLU, channels last in memory.
-
-    Returns:
-        (N, C, h // 2, w // 2), likewise.
-    """
-    rows = _larger(*_pairs(x).unbind(3))
-    return _larger(*rows.unflatten(1, (-1, 2)).unbind(2)).permute(0, 3, 1, 2)
-
-
-def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """Returns the gradient of the input of `max_pool`: it goes to the first maximum of each window.
-
-    Where all of a window is 0 it goes to any of its values: the ReLU before lets none of it through.
-
-    The maximum is found again from the input, in two halves: as fast as following indices, which take more memory than
-    what they point into.
-
-    Args:
-        gradient: That of the output, (N, C, h // 2, w // 2), channels last in memory.
-        x: The input, (N, C, h, w), likewise.
-    """
-    h, w = gradient.shape[2:]
-    result = torch.empty_like(x, memory_format=torch.channels_last)
-    result[:, :, 2 * h :] = 0  # what does not fill a window
-    result[:, :, :, 2 * w :] = 0
-    left, right = _pairs(x).unbind(3)  # each (N, 2h, w, C)
-    top, bottom = _larger(left, right).unflatten(1, (h, 2)).unbind(2)  # each (N, h, w, C)
-    wide = gradient.new_empty(len(x), h, 2, w, x.shape[1])
-    _split(gradient.permute(0, 2, 3, 1), top, bottom, *wide.unbind(2))
-    _split(wide.flatten(1, 2), left, right, *_pairs(result).unbind(3))
-    return result
-
-
-def _larger(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the larger of each two activations."""
-    return torch.maximum(_bits(a), _bits(b)).view(a.dtype)
-
-
-def _bits(x: Tensor) -> Tensor:
-    """Returns a view of floating-point numbers as the integers of their bits."""
-    integers: Tensor = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.itemsize])
-    return integers
-
-
-def _pairs(x: Tensor) -> Tensor:
-    """Views (N, C, h, w) as neighbours in a row, (N, 2 ⌊h/2⌋, ⌊w/2⌋, 2, C); an odd rest is left out."""
-    height, width = x.shape[2:]
-    whole = x.permute(0, 2, 3, 1)[:, : height - height % 2, : width - width % 2]
-    pairs: Tensor = whole.unflatten(2, (-1, 2))
-    return pairs
-
-
-def _split(gradient: Tensor, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> None:
-    """Writes each value of a gradient into `first` where a is at least b, else into `second`, and 0 into the other."""
-    torch.sub(a, b, out=second)  # not of bits: those of a negative zero are the lowest integer, and would overflow
-    gradient, first, second = _bits(gradient), _bits(first), _bits(second)
-    torch.ops.aten.threshold_backward.grad_input(gradient, second, -1, grad_input=first)
-    torch.sub(gradient, first, out=second)
-
-
-def pull_back(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
-    """Returns the gradient of a function's input from that of its output."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (result,) = torch.autograd.grad(function(x), x, gradient)
-    return result.contiguous(memory_format=torch.channels_last)

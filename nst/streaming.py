@@ -16,9 +16,10 @@ from nst import memory
 from nst.errors import InputError
 from nst.features import Features
 from nst.functional import PART, Moments
+from nst.kernels import pull_back
 from nst.losses import Objective, StyleLoss, TotalVariationLoss
 from nst.plan import Plan, Streaming, choose
-from nst.stages import Stage, pull_back, stages
+from nst.stages import Stage, stages
 from nst.walk import Look, Walk, Watch, empty
 
 log = logging.getLogger(__name__)
