@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nst.functional import plain
 from nst.levels import Level
 from nst.losses import Objective
 from nst.optimizers import extend
@@ -55,7 +56,7 @@ def shrink(picture: Tensor, height: int, width: int, wrap: bool = False) -> Tens
     A softer filter than the photograph's and the painting's would have the picture drawn too sharp. Where the picture
     tiles, opposite borders are neighbours (`wrap`).
     """
-    with torch.autocast(picture.device.type, enabled=False):
+    with plain(picture.device):
         rows, columns = lanczos(picture.shape[2], height, wrap), lanczos(picture.shape[3], width, wrap)
         return rows.to(picture) @ picture @ columns.to(picture).T
 

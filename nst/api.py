@@ -16,6 +16,7 @@ from nst.data import PictureData
 from nst.guides import Region, Style
 from nst.module import StyleTransfer
 from nst.quiet import quiet_libraries
+from nst.trainer import check
 from nst.types import InputPath, Pixels, WeightsSource
 from nst.weights import Backbone
 
@@ -62,6 +63,7 @@ def stylize(
         InputError: If the pictures or settings cannot be used.
         RunError: If the run cannot go on.
     """
+    check(trainer or {})
     styles = [style] if isinstance(style, (str, os.PathLike, Image.Image, Style)) else list(style)
     data = PictureData(
         style=[x if isinstance(x, Style) else Style(_path(x)) for x in styles],
@@ -81,8 +83,14 @@ def stylize(
     module = StyleTransfer(backbone, WeightsSource(os.fspath(weights)), **model)
     data.setup()
     settings: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
-    settings |= {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1, **(trainer or {})}
-    settings = {"precision": precision.fastest(settings.get("accelerator", "auto")), **settings}
+    settings |= {
+        "devices": 1,
+        "max_epochs": len(data.levels),
+        "reload_dataloaders_every_n_epochs": 1,
+        **(trainer or {}),
+    }
+    accelerator, asked = settings.get("accelerator", "auto"), settings.get("precision")
+    settings["precision"] = precision.fastest(accelerator) if asked is None else precision.usable(asked, accelerator)
     with quiet_libraries(), torch.random.fork_rng():
         torch.manual_seed(seed)
         pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import argparse
 import glob
+import logging
+import os
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 
-from nst import clock, images, record, weights
+from nst import clock, files, images, record, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
-from nst.cli import CLI, SaveConfig
+from nst.data import sample_path
 from nst.errors import InputError
 from nst.features import Features
+from nst.runs import RunFolder
+from nst.settings import CLI, SaveConfig
+from nst.stopping import Stop, StopAfterStep
 from nst.targets import Known
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Recipe(CLI):
         # changed here and not among the options, which the picture's record keeps
         self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
         trainer = super().instantiate_trainer(**kwargs)
-        left_out = (Checkpoints, Progress, Result, SaveConfig, Snapshots)
+        left_out = (Checkpoints, Progress, Result, RunFolder, SaveConfig, Snapshots, StopAfterStep)
         trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has
         return trainer
 
@@ -55,12 +62,13 @@ class Recipe(CLI):
             return False
         numbers = weights.file(self.config.model.backbone, self.config.model.weights)
         source = before.get("files", {}).get("model.weights", {}).get("path")
-        same = record.essence(before["config"]) == record.essence(self.settings())
+        # a record may name any file, and only those of this run are looked at
+        ours = {*self.inputs, *(str(sample_path(role)) for role in ("content", "style")), str(numbers)}
         return (
-            same
+            before["config"] == record.settings(self.settings())
             and source == (numbers and str(numbers))
-            and bool(before.get("complete"))
-            and not record.changed(before)
+            and before.get("complete") is True
+            and record.unchanged(before, ours)
         )
 
 
@@ -69,15 +77,16 @@ class Workshop:
 
     Args:
         args: The options that all pictures share.
+        stop: What listens for signals.
     """
 
-    def __init__(self, args: Sequence[str]) -> None:
-        self.args = list(args)
+    def __init__(self, args: Sequence[str], stop: Stop) -> None:
+        self.args, self.stop = list(args), stop
         self.networks: dict[Hashable, tuple[Features, Known]] = {}
 
     def recipe(self, job: Job) -> Recipe:
         """Returns the settings of a picture; raises an InputError if they are wrong."""
-        return Recipe([*self.args, *job.options], "nst fit", "")
+        return Recipe([*self.args, *job.options], "nst fit", "", self.stop)
 
     def make(self, recipe: Recipe, output: Path) -> None:
         """Makes a picture and writes it."""
@@ -102,11 +111,11 @@ class Workshop:
             model.prepare(data.levels)
         assert model.features is not None
         self.networks[key] = (model.features, model.known_styles)
-        try:
-            trainer.fit(model, datamodule=data)
-        except SystemExit:  # Lightning's end of a Ctrl-C
-            raise KeyboardInterrupt from None
-        text = record.dump(recipe.record(), trainer.global_step, complete=True)
+        made_of = recipe.record()  # now, as a file may be gone when the picture is done
+        level = data.levels[-1]
+        files.check_size(output, level.height, level.width)
+        trainer.fit(model, datamodule=data)
+        text = record.dump(made_of, trainer.global_step, complete=True)
         images.save(data.finished(model.shown), output, data.alpha, text)
 
     def work(self, jobs: Sequence[Job]) -> list[Job]:
@@ -115,15 +124,19 @@ class Workshop:
         Raises:
             InputError: If settings are wrong that all pictures share, or a picture would overwrite what it is made of.
         """
-        check_inputs(jobs, self.recipe(jobs[0]))
+        first = self.recipe(next((job for job in jobs if job.name.isprintable()), jobs[0]))
+        for notice in first.notices:
+            log.info(notice)
+        check_inputs(jobs, first)
         for folder in {job.output.parent: None for job in jobs}:
             make_folder(folder)
-        for job in jobs:
-            images.check_output(job.output)
+        for place in {job.output.with_stem("picture"): None for job in jobs}:  # what all of a folder share
+            files.check_output(place)
         failed, made = [], 0
         for number, job in enumerate(jobs, 1):
             start = time.monotonic()
             try:
+                files.check_output(job.output)
                 recipe = self.recipe(job)
                 if recipe.is_made(job.output):
                     line = f"skipped  {job.name}: {job.output} is made already, with these settings"
@@ -133,8 +146,8 @@ class Workshop:
                     line = f"made     {job.name}: {job.output}, {time.monotonic() - start:.1f} s"
             except Exception as error:  # one picture's failure, whatever it is, must not end the others
                 failed.append(job)
-                line = f"failed   {job.name}: {' '.join(str(error).split()) or type(error).__name__}"
-            print(f"{number}/{len(jobs)}  {line}", flush=True)
+                line = f"failed   {job.name}: {files.one_line(error, longest=2000) or type(error).__name__}"
+            print(f"{number}/{len(jobs)}  {files.shown(line)}", flush=True)
         skipped = len(jobs) - made - len(failed)
         print(f"{len(jobs)} pictures: {made} made, {skipped} skipped, {len(failed)} failed", flush=True)
         return failed
@@ -147,7 +160,7 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help")
 
 
-def batch(args: Sequence[str]) -> int:
+def batch(args: Sequence[str], stop: Stop) -> int:
     """Makes one picture after another in the same manner, with one network load; what is made already is skipped."""
     parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
     parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
@@ -155,9 +168,9 @@ def batch(args: Sequence[str]) -> int:
     known, rest = parser.parse_known_args(list(args))
     photographs = expanded(getattr(known, "data.content"))
     pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
-    jobs = [Job(x, ["--data.content", x], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
+    jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
     check_distinct(jobs)
-    return 1 if Workshop(rest).work(jobs) else 0
+    return 1 if Workshop(rest, stop).work(jobs) else 0
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:
@@ -168,7 +181,9 @@ def expanded(patterns: Sequence[str]) -> list[str]:
     """
     files: list[str] = []
     for pattern in patterns:
-        found = sorted(x for x in glob.glob(pattern, recursive=True) if Path(x).is_file())
+        # a name with brackets is a file's before it is a pattern
+        names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        found = [x for x in names if Path(x).is_file()]
         if not found:
             raise InputError(
                 f"Expected --data.content to match photographs, but {pattern} matches no file; change the pattern"
@@ -179,13 +194,14 @@ def expanded(patterns: Sequence[str]) -> list[str]:
 
 def check_distinct(jobs: Sequence[Job]) -> None:
     """Raises an InputError if two pictures would be written to one place."""
-    places: dict[Path, str] = {}
+    places: dict[str, Job] = {}
     for job in jobs:
-        other = places.setdefault(job.output.resolve(), job.name)
-        if other != job.name:
+        # places that are one to a file system that ignores case are looked at closely
+        other = places.setdefault(os.path.realpath(job.output).casefold(), job)
+        if other is not job and files.same_place(other.output, job.output):
             raise InputError(
-                f"Expected --output to give each picture a place of its own, but {other} and {job.name} would both be "
-                f"written to {job.output}; rename one, put {{name}} into --output, or make them in two batches"
+                f"Expected --output to give each picture a place of its own, but {other.name} and {job.name} would "
+                f"both be written to {job.output}; rename one, put {{name}} into --output, or make them in two batches"
             )
 
 
@@ -201,20 +217,6 @@ def make_folder(path: Path) -> None:
 
 def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
     """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
-    shared = list(_texts([recipe.config.data.as_dict(), recipe.config.model.init, recipe.config.model.weights]))
-    read = {Path(x).resolve() for x in [*shared, *(option for job in jobs for option in job.options)]}
+    read = [*recipe.inputs, *(option.partition("=")[2] for job in jobs for option in job.options)]
     for job in jobs:
-        if job.output.resolve() in read:
-            raise InputError(
-                f"Expected --output not to overwrite what pictures are made of, but {job.output} is one of the inputs; "
-                "choose another folder"
-            )
-
-
-def _texts(tree: Any) -> Iterator[str]:
-    """Yields all texts in nested settings: whichever of them name files."""
-    if isinstance(tree, str):
-        yield tree
-    elif isinstance(tree, (dict, list)):
-        for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from _texts(value)
+        files.check_overwrites(job.output, read)

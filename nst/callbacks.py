@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
+import logging
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,19 +14,17 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from nst import images, record
+from nst import files, images, record
 from nst.data import PictureData
 from nst.errors import InputError, RunError
 from nst.levels import Level
 from nst.module import StyleTransfer
 from nst.record import Record
+from nst.runs import folder_of
 
-
-def _folder(trainer: pl.Trainer) -> Path:
-    return Path(trainer.log_dir or trainer.default_root_dir)
+log = logging.getLogger(__name__)
 
 
 def _boards(trainer: pl.Trainer) -> list[Any]:
@@ -44,19 +40,8 @@ def _level_name(trainer: pl.Trainer, level: Level) -> str:
     return f"level {level.index + 1}/{len(_data(trainer).levels)}, {level.width}×{level.height}"
 
 
-class _Direct(TorchCheckpointIO):
-    """Writes a checkpoint straight into its file; Lightning makes a copy of it in memory first."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with open(path, "wb") as file:
-            torch.save(checkpoint, file)
-
-
 class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
-
-    Ctrl-C and SIGTERM end the run after the step that is being made, so that what is kept is whole. A second one ends
-    it at once, and what was kept last remains.
 
     Args:
         every_n_steps: Steps between two checkpoints; a machine that dies loses no more than these.
@@ -66,40 +51,15 @@ class Checkpoints(Checkpoint):
         if every_n_steps < 1:
             raise InputError(f"Expected --checkpoints.every_n_steps to be 1 or more, but got {every_n_steps}")
         self.every_n_steps = every_n_steps
-        self.stopped_by: signal.Signals | None = None
 
     def path(self, trainer: pl.Trainer) -> Path:
         """Returns where the checkpoint of a run is."""
-        return _folder(trainer) / "checkpoints" / "last.ckpt"
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # and not one that the user chose
-            trainer.strategy.checkpoint_io = _Direct()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)  # Lightning puts back all handlers that were there before the run
+        return folder_of(trainer) / "checkpoints" / "last.ckpt"
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        trainer.should_stop = trainer.should_stop or self.stopped_by is not None
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
         if last or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
-            self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Writes the checkpoint beside its place and moves it there when it is whole."""
-        path = self.path(trainer)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(part)
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise RunError(
-                f"Expected to write {path}, but the system says: {error.strerror}; an earlier checkpoint there is "
-                "unchanged. Make room, or choose another place with --trainer.default_root_dir"
-            ) from error
+            trainer.save_checkpoint(self.path(trainer))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -107,19 +67,16 @@ class Checkpoints(Checkpoint):
         # A run that had taken all steps of a level goes on if it has been given more since. If it has not, Lightning
         # looks at the next level's steps to tell whether this one is done: so its count is raised to the longest.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        level = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        level = epochs["completed"]
+        if epochs["processed"] > level:  # kept by another callback after the level, where Lightning knows
+            return
         steps = [level.steps for level in _data(trainer).levels]
         assert isinstance(pl_module, StyleTransfer)
         progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
         if progress["is_last_batch"]:
             progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
             progress["current"]["completed"] = max(steps) - 1
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped_by is not None:
-            raise KeyboardInterrupt
-        self.stopped_by = signal.Signals(number)
-        print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
 
 
 class Result(Callback):
@@ -134,20 +91,25 @@ class Result(Callback):
 
     def __init__(self, output: str | None = None) -> None:
         if output is not None:
-            images.check_output(output)
+            files.check_output(output)
         self.output = output
         self.record: Record | None = None
 
     def paths(self, trainer: pl.Trainer) -> list[Path]:
         """Returns the places of the picture, the one that matters most to the user first."""
-        return [*([Path(self.output)] if self.output else []), _folder(trainer) / "result.png"]
+        return [*([Path(self.output)] if self.output else []), folder_of(trainer) / "result.png"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer, pl_module)
+        failures = self._save(trainer, pl_module)
+        if failures:
+            kept = [str(path) for path in self.paths(trainer) if path not in failures]
+            where = f"; the picture is in {kept[0]}" if kept else ""
+            raise RunError(f"{next(iter(failures.values()))}{where}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if trainer.global_step > 0:
-            self._save(trainer, pl_module)
+            for failure in self._save(trainer, pl_module).values():
+                log.info(failure)  # what ended the run is said last
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -167,12 +129,18 @@ class Result(Callback):
         last = trainer.current_epoch >= len(levels) if level is None else level is levels[-1]
         return record.dump(self.record, trainer.global_step, complete=ended and last)
 
-    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[Path, Exception]:
+        """Writes the picture to every place that takes it, and returns what went wrong at the others."""
         assert isinstance(module, StyleTransfer)
-        data = _data(trainer)
-        for path in reversed(self.paths(trainer)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            images.save(data.finished(module.shown), path, data.alpha, self.text(trainer))
+        data, failures = _data(trainer), dict[Path, Exception]()
+        picture = data.finished(module.shown)
+        for path in self.paths(trainer):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                images.save(picture, path, data.alpha, self.text(trainer))
+            except (RunError, OSError) as error:
+                failures[path] = error
+        return failures
 
 
 class Snapshots(Callback):
@@ -205,7 +173,8 @@ class Snapshots(Callback):
             assert isinstance(pl_module, StyleTransfer)
             finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
             self._show(trainer, {"picture": finished})
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # it has
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
+        if every > 0 and trainer.global_step % every == 0:
             (step, then), now = self._mark, time.monotonic()
             pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))
             self._mark = (trainer.global_step, now)
@@ -244,7 +213,8 @@ class Progress(TQDMProgressBar):
         print(f"{photograph} in the style of {paintings}, {level.width}×{level.height} pixels")
         print(f"{'steps' if level.seconds is None else 'time'}: {steps} pixels")
         print(
-            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {_folder(trainer)}", flush=True
+            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {folder_of(trainer)}",
+            flush=True,
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 
 Color = Literal["style", "content", "match", "histogram"]
 Matching = Literal["symmetric", "pca", "cholesky"]
@@ -135,7 +135,11 @@ def match(
     Source:
         Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", arXiv:1611.07865, section 5.1; the
         symmetric map: Pitié and Kokaram, "The linear Monge-Kantorovitch linear colour mapping" (2007).
+
+    Raises:
+        InputError: If there is no such method, or no pixel has a weight above 0.
     """
+    check_choice("data.color_match", method, Matching)
     (mean, covariance), (wanted_mean, wanted) = (
         mean_and_covariance(style, style_weights),
         mean_and_covariance(content, content_weights),
@@ -226,7 +230,11 @@ def recolored(
         method: How `match` does it.
         content_weights: Weights of the photograph's pixels, (1, 1, H, W).
         style_weights: Weights of the painting's pixels, (1, 1, h, w).
+
+    Raises:
+        InputError: If there is no such choice, or no pixel has a weight above 0.
     """
+    check_choice("data.color", color, Color)
     if color == "content":
         return gray(content), match_luminance(style, content, style_weights, content_weights)
     if color == "match":

@@ -15,7 +15,7 @@ from torch import Tensor
 from nst import color as colors
 from nst import guides, images, memory
 from nst.color import Color, Matching
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 from nst.guides import Region, Style
 from nst.images import MAX_PIXELS, Picture
 from nst.levels import Level, Steps, fit
@@ -93,6 +93,8 @@ class PictureData(LightningDataModule):
         tile: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("data.color", color, Color)
+        check_choice("data.color_match", color_match, Matching)
         if size < 1:
             raise InputError(f"Expected --data.size to be 1 pixel or more, but got {size}")
         if min_size is not None and min_size < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 class InputError(ValueError):
@@ -18,3 +19,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """Returns `" (did you mean X?)"` for the entry of `names` most like `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def check_choice(key: str, value: object, choices: Any) -> None:
+    """Raises an InputError unless a value is one of some names.
+
+    Args:
+        key: The setting that the value is of, such as `model.pooling`.
+        value: What came.
+        choices: A Literal, or the names themselves.
+    """
+    names: tuple[object, ...] = get_args(choices) or tuple(choices)
+    if not any(type(value) is type(name) and value == name for name in names):
+        shown = [str(name) for name in names]
+        several = f"one of {', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else shown[0]
+        raise InputError(f"Expected --{key} to be {several}, but got {value}{nearest(str(value), shown)}")

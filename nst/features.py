@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from nst.errors import InputError, nearest
+from nst.errors import InputError, check_choice, nearest
 from nst.weights import BLOCKS, Weights
 
 Pooling = Literal["max", "avg", "l2"]
@@ -60,7 +60,7 @@ class Features(nn.Module):
             frame at the picture's border; `circular`, the opposite border, so that the picture tiles.
 
     Raises:
-        InputError: If the network has no such layer.
+        InputError: If the network has no such layer, or there is no such pooling or padding.
     """
 
     mean: Tensor
@@ -70,6 +70,8 @@ class Features(nn.Module):
         self, weights: Weights, layers: Iterable[str], pooling: Pooling = "max", padding: Padding = "zeros"
     ) -> None:
         super().__init__()
+        check_choice("model.pooling", pooling, Pooling)
+        check_choice("model.padding", padding, Padding)
         self.layers = set(layers)
         check_layers(self.layers, weights.blocks, weights.name)
         self.name = weights.name
@@ -182,6 +184,7 @@ class Features(nn.Module):
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":
             return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
+        assert self.pooling == "l2"
         # the root of the sum of squares; the small term gives it a gradient where all four are 0
         return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE
 

@@ -7,6 +7,7 @@ machines, and the loss and its gradient are the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +19,16 @@ Distance = Literal["frobenius", "wasserstein", "mean_std"]
 
 PART = 1 << 22
 """Values that are copied in float32 at once."""
+
+NO_ENERGY = 1e-12
+"""Energy of a target, per position, below which there is nothing that a distance could be a share of."""
+
+LEAST_VARIANCE = 2e-3
+"""Share of a target's energy that its variance counts as at least. Paintings have 0.05 or more, two grays of 2%
+difference 0.01; of one flat colour, rounding leaves up to 0.0003 in float32 and 0.0014 in bfloat16, of either sign."""
+
+SINGLE = ("mps",)
+"""Kinds of devices without float64."""
 
 
 class Moments(NamedTuple):
@@ -49,6 +60,17 @@ class Moments(NamedTuple):
         return self.gram - torch.outer(self.mean, self.mean)
 
 
+def exact(x: Tensor) -> Tensor:
+    """Returns a tensor in float64: where it is, or on the CPU if its device has no float64."""
+    return (x.cpu() if x.device.type in SINGLE else x).double()
+
+
+def plain(device: torch.device) -> AbstractContextManager[Any]:
+    """Returns the context in which a device calculates in the types that it is given."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
 def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -> Moments:
     """Sums the first two raw moments of features over their positions.
 
@@ -65,7 +87,7 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
     """
     if guide is not None:
         return _guided_moments(features, first, guide)
-    with torch.autocast(features.device.type, enabled=False):
+    with plain(features.device):
         wide = features if features.dtype in (torch.float64, torch.bfloat16) else features.float()
         # one row for each position: no copy where the channels come last in memory, as the network leaves them
         vectors = wide.permute(0, 2, 3, 1).flatten(0, 2)
@@ -86,7 +108,7 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
 
 def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
     """As `moments`: a vector of weight g counts as √g times itself, so that the outer product stays symmetric."""
-    with torch.autocast(features.device.type, enabled=False):
+    with plain(features.device):
         exact = torch.float64 if features.dtype == torch.float64 else torch.float32
         found = []
         for rows in _parts(features):
@@ -169,16 +191,46 @@ def gram_distance(statistics: Moments, target: Moments, normalization: Normaliza
         numbers of positions, which the paper does not treat: there each Gram matrix is divided by its own M.
     """
     difference = (statistics.gram - target.gram).square().sum()
-    if normalization == "relative":
-        return difference / target.gram.square().sum()
-    return difference / (4 * statistics.outer.shape[0] ** 2)
+    if normalization == "gatys":
+        return difference / (4 * statistics.outer.shape[0] ** 2)
+    if normalization != "relative":
+        raise ValueError(f"Expected the normalization to be relative or gatys, but got {normalization}")
+    return difference / scale(target.gram.square().sum())
+
+
+def scale(energy: Tensor, count: int = 1) -> Tensor:
+    """Returns what a distance is divided by to be a share of its target's energy, a scalar.
+
+    A target without any, as of a layer where nothing is active, leaves the distance as it is: divided by their number.
+
+    Args:
+        energy: That of the target, a scalar.
+        count: Number of the values that it is the sum of; 1 for a mean.
+    """
+    return torch.where(energy > NO_ENERGY * count, energy, torch.full_like(energy, count))
+
+
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns eigenvalues, ascending, and eigenvectors of a symmetric matrix; not-a-numbers for one that has them.
+
+    Where the device has no such decomposition, or it does not converge, it is made in float64 on the CPU.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except RuntimeError:  # a LinAlgError or a NotImplementedError
+        if matrix.isfinite().all():
+            values, vectors = torch.linalg.eigh(matrix.cpu().double())
+        else:
+            values, vectors = torch.full_like(matrix[0], torch.nan), torch.full_like(matrix, torch.nan)
+    return values.to(matrix), vectors.to(matrix)
 
 
 def factor(covariance: Tensor) -> Tensor:
-    """Factors a covariance matrix T, (C, C), as A Aᵀ with A, (C, r), of its numerical rank r."""
-    values, vectors = torch.linalg.eigh(covariance.double())
+    """Factors a covariance matrix T, (C, C), as A Aᵀ with A, (C, r), of its numerical rank r or 1."""
+    values, vectors = eigh(exact(covariance))
     kept = values > 1e-7 * values[-1]  # what is below is the rounding of float32 sums
-    root: Tensor = vectors[:, kept] * values[kept].sqrt()
+    kept[-1] = True  # also where there is no variance
+    root: Tensor = vectors[:, kept] * values[kept].clamp(min=0).sqrt()
     return root.to(covariance)
 
 
@@ -187,7 +239,7 @@ class _TraceOfRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = eigh(matrix)
         values = values.clamp(min=0)  # rounding
         ctx.save_for_backward(values, vectors)
         trace: Tensor = values.sqrt().sum()
@@ -208,13 +260,16 @@ def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | No
 
         (|m - m_t|² + tr S + tr T - 2 tr (Aᵀ S A)^½) / tr T     with T = A Aᵀ
 
+    A target that hardly varies, as of one flat colour, counts as one whose variance is a small share of its energy:
+    what rounding leaves of a variance is no measure.
+
     Args:
         statistics: Moments of the picture's features.
         target: Moments of the style's features.
         root: `factor(target.covariance)`, where it is at hand.
 
     Returns:
-        The distance, a scalar; 0 where the moments agree.
+        The distance, a scalar, 0 or more; 0 where the moments agree.
 
     Source:
         Olkin and Pukelsheim, "The distance between two random vectors with given dispersion matrices" (1982); as a
@@ -222,12 +277,13 @@ def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | No
         make it cheap.
     """
     a = factor(target.covariance) if root is None else root
-    with torch.autocast(a.device.type, enabled=False):
+    with plain(a.device):
         covariance = statistics.covariance
         cross: Tensor = _TraceOfRoot.apply(a.T @ covariance @ a)
         variance = target.covariance.trace()
         shift = (statistics.mean - target.mean).square().sum()
-        return (shift + covariance.trace() + variance - 2 * cross) / variance
+        least = scale(torch.maximum(variance, LEAST_VARIANCE * target.gram.trace()))
+        return ((shift + covariance.trace() + variance - 2 * cross) / least).clamp(min=0)  # below it is rounding
 
 
 def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
@@ -242,7 +298,7 @@ def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
         return (moments.outer.diagonal() / moments.positions - moments.mean.square()).clamp(min=1e-12).sqrt()
 
     difference = (statistics.mean - target.mean).square() + (deviation(statistics) - deviation(target)).square()
-    return difference.sum() / target.gram.trace()
+    return difference.sum() / scale(target.gram.trace())
 
 
 def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -253,7 +309,7 @@ def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = Non
         target: (N, C, H, W).
         weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    with plain(features.device):
         exact = torch.float64 if features.dtype == torch.float64 else torch.float32
         sums = []
         for rows in _parts(features):
@@ -289,7 +345,11 @@ def content_distance(error: Tensor, energy: Tensor, normalization: Normalization
     Returns:
         The distance, a scalar.
     """
-    return error / energy if normalization == "relative" else error / 2
+    if normalization == "gatys":
+        return error / 2
+    if normalization != "relative":
+        raise ValueError(f"Expected the normalization to be relative or gatys, but got {normalization}")
+    return error / energy
 
 
 def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None, wrap: bool = False) -> Tensor:
@@ -309,6 +369,8 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
     down, right = picture.diff(dim=2, append=below), picture.diff(dim=3, append=picture[..., :1] if wrap else None)
     if norm == "l1":
         return down.abs().sum() + right.abs().sum()
+    if norm != "l2":
+        raise ValueError(f"Expected the norm to be l1 or l2, but got {norm}")
     return down.square().sum() + right.square().sum()
 
 

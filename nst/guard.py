@@ -14,6 +14,8 @@ from nst.errors import RunError
 RISE, DESCENT_RISE = 10.0, 1.1
 """Times the lowest objective of a level that an objective may be; above, the last step has done harm. Adam may climb
 for a while and come down elsewhere; L-BFGS is to descend, and a rise is the beginning of a black and grey picture."""
+NOISE = 1e-6
+"""An objective that rounding alone may have, where the lowest is 0."""
 TRIES = 12
 """Times that a step is made in all, each with half the step size of the one before."""
 
@@ -78,7 +80,7 @@ class Guard:
             culprit = next((name for name, term in terms.items() if not torch.isfinite(term)), "total")
             raise DivergenceError(culprit, float(terms.get(culprit, total).detach()))
         if self._evaluations == 0:
-            if value > self._rise * self.lowest:
+            if value > self._rise * self.lowest + NOISE:
                 raise DivergenceError("total", value)
             self.objective, self.lowest = total.detach(), min(self.lowest, value)
             if self._picture is not None:

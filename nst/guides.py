@@ -84,7 +84,7 @@ def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None
             raise InputError(f"Expected a scale above 0, but got {style.scale}; change --{key}.scale")
         if style.region is not None and style.region not in regions:
             raise InputError(
-                f"Expected --{key}.region to be one of --data.regions, but got {style.region}"
+                f"Expected --{key}.region to be one of --data.regions, but got {style.region or 'an empty name'}"
                 f"{nearest(style.region, regions)}"
             )
         if style.layers is not None and not style.layers:
@@ -92,6 +92,10 @@ def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None
     if not any(style.weight > 0 for style in styles):
         raise InputError("Expected a style with a weight above 0, but all weights are 0; change --data.style_weights")
     for name, region in regions.items():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InputError(
+                f"Expected regions of --data.regions to have names that can be printed, but got {name!r}; rename it"
+            )
         if not 0 <= region.content_weight < math.inf:
             raise InputError(
                 f"Expected a finite weight of 0 or more, but got {region.content_weight}; "
@@ -238,7 +242,8 @@ def _rgb(name: str, key: str) -> tuple[float, ...]:
         return tuple(x / 255 for x in ImageColor.getrgb(name)[:3])
     except ValueError:
         setting = f"{key.rpartition('.')[0]}.color"
-        raise InputError(f"Expected --{setting} to be a colour such as red or #ff0000, but got {name}") from None
+        shown = name if name.isprintable() else repr(name)
+        raise InputError(f"Expected --{setting} to be a colour such as red or #ff0000, but got {shown}") from None
 
 
 def mask_files(styles: Sequence[Style], regions: Mapping[str, Region]) -> dict[str, Path]:

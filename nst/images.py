@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-import tempfile
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,22 +12,47 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from nst.errors import InputError, RunError
+from nst import decoding
+from nst.decoding import DESCRIPTION, MAX_PIXELS, PNG_KEY, read_metadata
+from nst.errors import InputError
+from nst.files import SUFFIXES, check_output, one_line, shown, suffix_of, write_atomically
+from nst.profiles import srgb_profile, to_srgb
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-"""Formats that a result can be written in; TIFF has 16 bits a channel, the others 8."""
-
-MAX_PIXELS = 178_956_970
-"""Pixels above which a file may be a decompression bomb; the limit at which Pillow refuses."""
-
-PNG_KEY, DESCRIPTION = "nst", 0x010E
-"""Where a picture's metadata is: the key of PNG's text, and the ImageDescription of EXIF and TIFF."""
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Picture",
+    "check_output",
+    "decode",
+    "encode",
+    "load",
+    "periodic",
+    "read_metadata",
+    "resize",
+    "save",
+    "srgb_profile",
+    "write_atomically",
+]
 
 LONGEST_IN_JPEG = 65_000
 """Characters above which JPEG has no place for a description."""
+
+ORIENTATION = 0x0112
+"""EXIF's number of how the camera was held."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its orientation."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,7 @@ def periodic(image: Tensor) -> Tensor:
 
 
 def load(path: str | os.PathLike[str], key: str = "picture", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Reads a picture file of any format that Pillow knows.
+    """Reads a picture file of one of `decoding.FORMATS`.
 
     EXIF orientation is applied, a colour profile is converted to sRGB, and the colour of fully transparent pixels is
     replaced by the visible pixels' mean, so that no hidden colour takes part.
@@ -116,32 +136,21 @@ def load(path: str | os.PathLike[str], key: str = "picture", max_pixels: int = M
         InputError: If there is no such file, or it is not a whole picture, or too large.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"Expected --{key} to be a picture file, but {path} {what}")
-    try:
-        with path.open("rb") as file:
-            return decode(_open(file, path, key, max_pixels), path.name)
-    except InputError:
-        raise
-    except UnidentifiedImageError:
-        raise InputError(f"Expected --{key} to be a picture file, but {path} is none that can be read") from None
-    except (OSError, SyntaxError, ValueError, struct.error, tifffile.TiffFileError) as error:
-        raise InputError(f"Expected --{key} to be a whole picture, but {path} is damaged ({error})") from None
+    with decoding.refused(path, key, max_pixels):
+        return _decoded(decoding.read(path, key, max_pixels), shown(path.name))
 
 
 def decode(image: Image.Image | NDArray[np.uint16], name: str = "picture") -> Picture:
-    """Converts a Pillow image, or an array (H, W, 3 or 4) of 16-bit values, to a picture."""
-    if isinstance(image, np.ndarray):
-        values: NDArray[np.float32] = image.astype(np.float32) / np.float32(65535)
-    else:
-        values = _pixels(ImageOps.exif_transpose(image))
-    tensor = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
-    rgb, alpha = tensor[:, :3].contiguous(), tensor[:, 3:].contiguous()
-    if not alpha.numel() or bool((alpha == 1).all()):
-        return Picture(rgb, None, name)
-    mean = (rgb * alpha).sum((2, 3), keepdim=True) / alpha.sum().clamp(min=1e-6)
-    return Picture(torch.where(alpha > 0, rgb, mean), alpha, name)
+    """Converts a Pillow image, or an array (H, W, 3 or 4) of 16-bit values, to a picture.
+
+    Raises:
+        InputError: If the image cannot be decoded.
+    """
+    try:
+        return _decoded(image, name)
+    except Exception as error:  # an image that was opened is decoded here, and its file may be damaged
+        said = one_line(error) or type(error).__name__
+        raise InputError(f"Expected {name} to be a whole picture, but it is damaged ({said})") from error
 
 
 def encode(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:
@@ -163,7 +172,7 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None,
         RunError: If the file cannot be written; a file that was there before is untouched.
     """
     path = Path(path)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     profile = srgb_profile()
     exif, text = b"", PngImagePlugin.PngInfo()
     if metadata is not None:
@@ -198,124 +207,24 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None,
     write_atomically(path, write)
 
 
-def read_metadata(path: str | os.PathLike[str]) -> str | None:
-    """Returns the text that `save` kept in a picture, or None where there is none or the file is no picture."""
-    try:
-        if Path(path).suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
-                return str(tiff.pages.first.description) or None
-        with Image.open(path) as image:
-            found = image.info.get(PNG_KEY) or image.getexif().get(DESCRIPTION)
-            return found if isinstance(found, str) else None
-    except (OSError, SyntaxError, ValueError, struct.error, tifffile.TiffFileError):
-        return None
+def _decoded(image: Image.Image | NDArray[np.uint16], name: str) -> Picture:
+    planes = _planes(image, 65535) if isinstance(image, np.ndarray) else _channels(image)
+    rgb, alpha = planes[:, :3], planes[:, 3:]
+    if not alpha.numel() or bool((alpha == 1).all()):
+        return Picture(rgb, None, name)
+    mean = (rgb * alpha).sum((2, 3), keepdim=True) / alpha.sum().clamp(min=1e-6)
+    return Picture(torch.where(alpha > 0, rgb, mean), alpha, name)
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Writes a file beside its place and moves it there when it is whole and on the disk.
-
-    Raises:
-        RunError: If it cannot be written; what was there before is untouched, and nothing is left behind.
-    """
-    part: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile("w+b", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = file.name
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-        os.replace(part, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(
-            f"Expected to write {path}, but the system says: {reason}; what was there before is unchanged. "
-            "Make room, or choose another place with --output or --trainer.default_root_dir"
-        ) from error
-    finally:
-        if part is not None and os.path.exists(part):
-            os.unlink(part)
-
-
-def check_output(path: str | os.PathLike[str]) -> None:
-    """Raises an InputError unless a picture can be written to that path."""
-    path = Path(path)
-    _suffix(path)
-    if path.is_dir():
-        raise InputError(f"Expected --output to be a file, but {path} is a folder")
-    if not path.parent.is_dir():
-        raise InputError(f"Expected --output to be in a folder that exists, but {path.parent} does not; make it first")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"Expected --output to be in a folder that can be written, but {path.parent} cannot ({error.strerror})"
-        ) from None
-
-
-@cache
-def srgb_profile() -> bytes:
-    """Returns an ICC profile for sRGB, the same bytes at any time."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # when it was made
-    return bytes(profile)
-
-
-def _suffix(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"Expected --output to end in one of {', '.join(SUFFIXES)}, but got {path}")
-    return suffix
-
-
-def _open(file: IO[bytes], path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint16]:
-    """Opens a file with Pillow, or with tifffile what Pillow would cut to 8 bits: colour TIFFs with 16 bits."""
-    if path.suffix.lower() in (".tif", ".tiff") and (page := _deep_page(file)) is not None:
-        _check_pixels(page.shape[1], page.shape[0], path, key, max_pixels)
-        return np.asarray(page.asarray())
-    file.seek(0)
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # checked here, against our own limit
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on odd metadata
-            image = Image.open(file)
-            _check_pixels(*image.size, path, key, max_pixels)
-            image.load()
-            return image
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _deep_page(file: IO[bytes]) -> Any:
-    """Returns a TIFF's first page if it is upright sRGB with 16 bits a channel, else None."""
-    try:
-        page: Any = tifffile.TiffFile(file).pages[0]
-    except (tifffile.TiffFileError, IndexError, ValueError):
-        return None
-    profile, turned = page.tags.get("InterColorProfile"), page.tags.get("Orientation")
-    deep = page.dtype == np.uint16 and page.ndim == 3 and page.shape[2] in (3, 4) and page.photometric.name == "RGB"
-    plain = (profile is None or profile.value == srgb_profile()) and (turned is None or turned.value == 1)
-    return page if deep and plain else None
-
-
-def _check_pixels(width: int, height: int, path: Path, key: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise InputError(
-            f"Expected --{key} to have at most {max_pixels} pixels, but {path} has {width}×{height}, which may be a "
-            f"decompression bomb; if you trust the file, allow it with --data.max_pixels {width * height}"
-        )
-
-
-def _pixels(image: Image.Image) -> NDArray[np.float32]:
-    """Returns the values of any Pillow image as (H, W, 3), or (H, W, 4) with alpha, sRGB-encoded, in [0, 1]."""
+def _channels(image: Image.Image) -> Tensor:
+    """Returns the values of any Pillow image, (1, 3, H, W), or with alpha (1, 4, H, W), sRGB-encoded, in [0, 1]."""
+    image.load()
+    image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image).astype(np.float32)
+        grey = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=1)
         # 32-bit integers hold what a 16-bit file had; floats are in [0, 1], or in [0, 255] by an older custom
         scale = 65535 if image.mode.startswith("I") else 255 if grey.max(initial=0) > 1 else 1
-        return np.repeat((grey / scale).clip(0, 1)[..., None], 3, axis=2)
+        return torch.from_numpy((grey / scale).clip(0, 1)).expand(1, 3, -1, -1).contiguous()
     alpha = None
     if image.has_transparency_data:
         image = _keeping_profile(image, "RGBA")
@@ -323,9 +232,29 @@ def _pixels(image: Image.Image) -> NDArray[np.float32]:
         image = _keeping_profile(image, "RGB")
     elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
         image = _keeping_profile(image, "RGB")
-    rgb = np.asarray(_to_srgb(image))
-    values = rgb if alpha is None else np.dstack([rgb, alpha])
-    return values.astype(np.float32) / np.float32(255)
+    rgb = np.asarray(to_srgb(image))
+    return _planes(rgb if alpha is None else np.dstack([rgb, alpha]), 255)
+
+
+def _planes(values: NDArray[np.uint8] | NDArray[np.uint16], top: int) -> Tensor:
+    """Returns integers up to `top`, (H, W, C), as fractions, (1, C, H, W); no copy but the result is made."""
+    planes = np.empty((1, values.shape[2], *values.shape[:2]), np.float32)
+    for channel in range(values.shape[2]):
+        np.divide(values[..., channel], np.float32(top), out=planes[0, channel], dtype=np.float32)
+    return torch.from_numpy(planes)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns an image as its EXIF says; EXIF that is broken says nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on odd metadata
+            turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
@@ -336,24 +265,6 @@ def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
     else:
         converted.info.pop("icc_profile", None)
     return converted
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Converts an image to RGB by its profile; one that is broken or does not fit is passed over."""
-    data = image.info.get("icc_profile")
-    try:
-        if image.mode == "LAB" and not data:
-            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        elif data:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(data))
-            if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-                return image
-        else:
-            return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        return converted if converted is not None else image.convert("RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image.convert("RGB")
 
 
 def _fitted(alpha: Tensor, rgb: Tensor) -> Tensor:

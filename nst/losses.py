@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nst import functional as F
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 from nst.functional import Distance, Moments, Norm, Normalization
 
 ALL = slice(None)
@@ -58,10 +58,15 @@ class StyleLoss(nn.Module):
     Args:
         normalization: `relative` or `gatys`, which is a scale of the Frobenius distance alone.
         distance: `frobenius` (`functional.gram_distance`), `wasserstein` or `mean_std`.
+
+    Raises:
+        InputError: If there is no such normalisation or distance.
     """
 
     def __init__(self, normalization: Normalization = "relative", distance: Distance = "frobenius") -> None:
         super().__init__()
+        check_choice("model.normalization", normalization, Normalization)
+        check_choice("model.style_distance", distance, Distance)
         self.normalization: Normalization = normalization
         self.distance: Distance = distance
         self.targets: list[StyleTarget] = []
@@ -103,6 +108,7 @@ class StyleLoss(nn.Module):
             return F.wasserstein_distance(statistics, target, root)
         if self.distance == "mean_std":
             return F.mean_std_distance(statistics, target)
+        assert self.distance == "frobenius"
         return F.gram_distance(statistics, target, self.normalization)
 
 
@@ -111,6 +117,9 @@ class ContentLoss(nn.Module):
 
     Args:
         normalization: `relative` or `gatys`.
+
+    Raises:
+        InputError: If there is no such normalisation.
     """
 
     target: ContentTarget
@@ -118,6 +127,7 @@ class ContentLoss(nn.Module):
 
     def __init__(self, normalization: Normalization = "relative") -> None:
         super().__init__()
+        check_choice("model.normalization", normalization, Normalization)
         self.normalization: Normalization = normalization
 
     def aim(self, target: ContentTarget) -> None:
@@ -125,7 +135,7 @@ class ContentLoss(nn.Module):
         features = target.features.detach()
         self.target = target._replace(features=features)
         zero = features.new_zeros(()).expand_as(features)
-        self.energy = F.squared_error(features, zero, target.visible).clamp(min=1e-12)
+        self.energy = F.scale(F.squared_error(features, zero, target.visible), features.numel())
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Tensor:
         """Returns what activations, (N, C, H, W), of some rows of the picture's add to the squared error."""
@@ -147,10 +157,14 @@ class TotalVariationLoss(nn.Module):
     Args:
         norm: `l1` or `l2`.
         wrap: Whether opposite borders are neighbours.
+
+    Raises:
+        InputError: If there is no such norm.
     """
 
     def __init__(self, norm: Norm = "l1", wrap: bool = False) -> None:
         super().__init__()
+        check_choice("model.tv_norm", norm, Norm)
         self.norm: Norm = norm
         self.wrap = wrap
 
@@ -179,7 +193,7 @@ class Objective(nn.Module):
             seam no rougher than the picture.
 
     Raises:
-        InputError: If a weight is negative or not finite, or nothing has a weight.
+        InputError: If a weight is negative or not finite, nothing has a weight, or a name is unknown.
     """
 
     def __init__(
@@ -195,6 +209,8 @@ class Objective(nn.Module):
         wrap: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("model.normalization", normalization, Normalization)
+        check_choice("model.style_distance", style_distance, Distance)
         weights = {"content_weight": content_weight, "style_weight": style_weight, "tv_weight": tv_weight}
         for key, weight in weights.items():
             _check_weight(f"model.{key}", weight)

@@ -7,31 +7,101 @@ import gc
 import math
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+"""Where Linux tells of its memory, and of the limits of groups of processes, such as a container's."""
+
+UNKNOWN = 8 << 30
+"""Bytes that a machine is taken to have if it does not tell."""
 
 
 def total(device: torch.device) -> int:
     """Returns the memory of a device in bytes; for the CPU, the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device.type == "mps" and hasattr(torch.mps, "recommended_max_memory"):
+        return int(torch.mps.recommended_max_memory())
+    return _machine()[0]
 
 
 def free(device: torch.device) -> int:
     """Returns the memory of a device that is free, in bytes, as far as it can be known."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    rooms = [total(device)]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        rooms += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-        group = Path("/sys/fs/cgroup")  # a container's own limit
-        rooms.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # not Linux, or no limit
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    rooms = [*_machine(), *_room_in_groups()]
+    if device.type == "mps" and hasattr(torch.mps, "driver_allocated_memory"):  # which is the machine's memory too
+        rooms.append(total(device) - int(torch.mps.driver_allocated_memory()))
     return max(0, min(rooms))
+
+
+def _machine() -> tuple[int, int]:
+    """Returns the machine's memory, and what of it is free or, where it does not tell, all of it."""
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _windows() or (UNKNOWN, UNKNOWN)
+    lines = _lines(PROC / "meminfo")
+    return whole, next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), whole)
+
+
+class _Status(ctypes.Structure):
+    """MEMORYSTATUSEX of Windows."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint32) for name in ("length", "load")),
+        *((name, ctypes.c_uint64) for name in ("whole", "free", "paged", "unpaged", "virtual", "unused", "extended")),
+    )
+
+
+def _windows() -> tuple[int, int] | None:
+    """Returns the memory of a machine with Windows, and what of it is free; None for other machines."""
+    library = getattr(ctypes, "windll", None)
+    status = _Status(length=ctypes.sizeof(_Status))
+    if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.whole), int(status.free)
+
+
+def _room_in_groups() -> Iterator[int]:
+    """Yields what the limit of each group of processes that this one is in leaves, in both versions of cgroups.
+
+    Pages of files that nobody has used of late count as taken there, but are given up where memory is wanted.
+    """
+    for line in _lines(PROC / "self" / "cgroup"):
+        _, controllers, own = line.split(":", 2)
+        if not controllers:
+            top, limits = GROUPS, ["memory.max", "memory.high"]
+            used, cache = "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limits = GROUPS / "memory", ["memory.limit_in_bytes"]
+            used, cache = "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        inner = Path(own.strip("/"))  # of the host's root, where a container does not see all of it
+        for group in {top / x for x in (inner, *inner.parents)}:
+            taken = _number(group / used)
+            if taken is not None:
+                stat = dict(line.split(" ", 1) for line in _lines(group / "memory.stat") if " " in line)
+                taken -= min(taken, int(stat.get(cache, 0)))
+                yield from (limit - taken for x in limits if (limit := _number(group / x)) is not None)
+
+
+def _number(path: Path) -> int | None:
+    """Returns the number in a file; None where there is none, such as `max`."""
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # another system, or another version of it
+        return []
 
 
 def held(device: torch.device) -> int:

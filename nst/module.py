@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +17,11 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nst import functional as F
 from nst.afar import Afar
+from nst.checkpoints import FORMAT, check_fits
 from nst.data import Init
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 from nst.features import Features, Padding, Pooling, check_layers
 from nst.functional import Distance, Norm, Normalization
 from nst.guard import TRIES, DivergenceError, Guard
@@ -112,6 +115,16 @@ class StyleTransfer(pl.LightningModule):
         memory: Bytes | None = None,
     ) -> None:
         super().__init__()
+        for key, value, choices in (
+            ("backbone", backbone, Backbone),
+            ("pooling", pooling, Pooling),
+            ("padding", padding, Padding),
+            ("tv_norm", tv_norm, Norm),
+            ("style_distance", style_distance, Distance),
+            ("normalization", normalization, Normalization),
+            ("streaming", streaming, Streaming),
+        ):
+            check_choice(f"model.{key}", value, choices)
         check_layers([*content_layers, *style_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
@@ -156,6 +169,7 @@ class StyleTransfer(pl.LightningModule):
         self.afar: Afar | None = None
         self.kept: tuple[Tensor, Tensor] | None = None
         self.guard, self.pace = Guard(), Pace([])
+        self.changed = False  # whether a run goes on from the checkpoint of another picture
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
@@ -249,36 +263,24 @@ class StyleTransfer(pl.LightningModule):
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
         assert self.eye is not None
         made |= {"memory": self.memory and int(self.memory), "room": self.eye.room}  # checkpoints hold plain types
+        made |= {"format": FORMAT, "weights": dict(self.objective.weights)}
         checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that a checkpoint fits this run.
-
-        Raises:
-            InputError: If it is of another size, optimiser or average, or not of this program.
-        """
-        state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
-        if made is None or "bleed" not in made or "picture" not in state:
-            raise InputError("Expected --ckpt_path to be a checkpoint of this nst, but another program made it")
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises an InputError unless a checkpoint fits this run; changes nothing."""
         optimizer = type(self.make_optimizer([self.picture])).__name__
-        for key, now in (("optimizer", optimizer), ("average", self.decay), ("bleed", self.bleed)):
-            if made[key] != now:
-                raise InputError(
-                    f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
-                    f"{made[key]}; change --model.{key}"
-                )
-        height, width = trim(state["picture"], self.bleed).shape[2:]
-        levels = self.levels[checkpoint["epoch"] :][:1] or self.levels[-1:]
-        if checkpoint["epoch"] >= len(self.levels) or (height, width) != (levels[0].height, levels[0].width):
-            raise InputError(
-                f"Expected --ckpt_path to hold a picture of {levels[0].width}×{levels[0].height} pixels like this "
-                f"run's, but it holds {width}×{height}; change --data.content, --data.size or --data.min_size to "
-                "what it was made with"
-            )
+        check_fits(checkpoint, {"optimizer": optimizer, "average": self.decay, "bleed": self.bleed}, self.levels)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from a checkpoint that fits this run; raises an InputError for another."""
+        self.check_checkpoint(checkpoint)
+        state, made = checkpoint["state_dict"], checkpoint["nst"]
         for name in self.state_dict():
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
-        self.guard.lowest = made["lowest"]
+        # what was the lowest of another objective says nothing of this one
+        same = not self.changed and made.get("weights") in (None, self.objective.weights)
+        self.guard.lowest = made["lowest"] if same else math.inf
         if made.get("memory", 0) == self.memory:  # else the user has given it another
             assert self.eye is not None
             with self.precision():
@@ -305,9 +307,9 @@ class StyleTransfer(pl.LightningModule):
         # the picture, its gradient and the guard's; the average, the photograph, and weights
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
-        self.eye = eye_for(
-            self.features, self.objective, optimizer, largest, copies, self.streaming, self.memory, small
-        )
+        device = None if self._trainer is None else self._trainer.strategy.root_device
+        room = self.streaming, self.memory, small, device
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, *room)
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
         self.afar = Afar(self.objective_afar, afar)
@@ -367,7 +369,9 @@ class StyleTransfer(pl.LightningModule):
         Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
         """
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
-        return (self.global_step + 1) % every == 0 or position in (0, level.steps - 1)
+        # a schedule that looks at the objective has to see the latest one
+        watched = any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs)
+        return watched or position in (0, level.steps - 1) or (every > 0 and (self.global_step + 1) % every == 0)
 
     def curves(self, total: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns what is logged: the total, the weighted content and style, and every unweighted term."""
@@ -390,7 +394,7 @@ def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> 
     """
     if decay and state["averaged"] > 0:
         # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
-        picture = state["mean_picture"] / (1 - decay ** state["averaged"].double()).to(state["mean_picture"])
+        picture = state["mean_picture"] / (1 - decay ** F.exact(state["averaged"])).to(state["mean_picture"])
     else:
         picture = state["picture"]
     return trim(picture.detach().clamp(0, 1), bleed)

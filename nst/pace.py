@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nst.functional import exact
 from nst.levels import Level
 
 WINDOW = 20
@@ -69,7 +70,7 @@ class Pace:
     def _slow(self, level: Level, objective: Tensor) -> bool:
         if not level.min_improvement:
             return False
-        objective = objective.detach().double()
+        objective = exact(objective.detach())
         self._sum = objective if self._sum is None else self._sum + objective
         self._count += 1
         if self._count < WINDOW:

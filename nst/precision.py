@@ -1,13 +1,67 @@
-"""The precision that the network runs in unless the user says otherwise."""
+"""The precision that the network runs in: which there are, which a processor can, and which is fastest."""
 
 from __future__ import annotations
 
+import os
+from functools import cache
 from typing import Literal
 
 import torch
 
+from nst.errors import InputError, nearest
 
-def fastest(accelerator: str = "auto") -> Literal["bf16-mixed", "32-true"]:
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+NAMES: dict[str, Precision] = {
+    "32-true": "32-true",
+    "32": "32-true",
+    "bf16-mixed": "bf16-mixed",
+    "bf16": "bf16-mixed",
+    "16-mixed": "16-mixed",
+    "16": "16-mixed",
+}
+"""Precisions of the Lightning Trainer in which the network may run: the picture and all sums stay float32."""
+
+NARROW = ("SSE", "AVX2")
+"""Beginnings of the names of oneDNN's instruction sets without bfloat16."""
+
+
+def check(precision: str | int | None) -> Precision:
+    """Returns the full name of a precision of the Lightning Trainer; None is float32.
+
+    Raises:
+        InputError: If the picture would not be float32 in it, or there is no such precision.
+    """
+    name = "32-true" if precision is None else str(precision)
+    if isinstance(precision, bool) or name not in NAMES:
+        raise InputError(
+            f"Expected --trainer.precision to be one of {', '.join(list(NAMES)[::2])}, as the picture and all sums are "
+            f"float32, but got {precision}{nearest(name, NAMES)}"
+        )
+    return NAMES[name]
+
+
+def usable(precision: str | int | None, accelerator: str = "auto") -> Precision:
+    """Returns a precision, or float32 where the hardware cannot multiply in it, or only slowly.
+
+    Args:
+        precision: As of the Trainer.
+        accelerator: That of the Trainer.
+
+    Raises:
+        InputError: As for `check`.
+    """
+    wanted = check(precision)
+    if wanted == "32-true":
+        return wanted
+    kind = _kind(accelerator)
+    if kind == "cuda":
+        return wanted if wanted == "16-mixed" or torch.cuda.get_device_capability() >= (8, 0) else "32-true"
+    # float16 is no choice on a CPU, where Lightning takes bfloat16 in its place
+    return "bf16-mixed" if kind == "cpu" and convolves_in_bfloat16() else "32-true"
+
+
+def fastest(accelerator: str = "auto") -> Precision:
     """Returns bfloat16 where the hardware multiplies in it, else float32, as a precision of the Lightning Trainer.
 
     Only the network's activations are meant: the picture and all sums are float32 in either.
@@ -15,9 +69,31 @@ def fastest(accelerator: str = "auto") -> Literal["bf16-mixed", "32-true"]:
     Args:
         accelerator: That of the Trainer: `cpu`, `gpu`, `cuda` or `auto`; any other gets float32.
     """
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    kind = _kind(accelerator)
+    if kind == "cuda":
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
+    if kind == "cpu" and convolves_in_bfloat16():
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every version
         return "bf16-mixed" if any(getattr(torch.cpu, name, bool)() for name in names) else "32-true"
     return "32-true"
+
+
+def _kind(accelerator: str) -> str:
+    """Returns the kind of device that an accelerator of the Trainer stands for here."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu" if accelerator == "auto" else accelerator
+
+
+@cache
+def convolves_in_bfloat16() -> bool:
+    """Whether oneDNN convolves in bfloat16 on this processor: else torch does, seven times as slow as in float32."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    if limit.upper().startswith(NARROW) or limit.upper() == "AVX" or not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # private, and not in every version
+        return torch.backends.cpu.get_cpu_capability().startswith("AVX512")

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _TALKERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities")
+_ASKED = "lightning.pytorch.profilers"
+"""What speaks only where a user has asked for it."""
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Silences the libraries' notices, tips and warnings, and leaves everything as it was."""
-    loggers = [logging.getLogger(name) for name in _TALKERS]
+    loggers = [logging.getLogger(name) for name in (*_TALKERS, _ASKED)]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|torch|jsonargparse|tensorboard)\b")
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.INFO if logger.name == _ASKED else logging.ERROR)
         try:
             yield
         finally:

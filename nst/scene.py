@@ -13,7 +13,7 @@ from torch import Tensor
 from nst import color as colors
 from nst import guides
 from nst.color import Color, Matching
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 from nst.guides import REST, Region, Style, at_size
 from nst.images import Picture
 from nst.levels import Painting, Place, fit
@@ -47,7 +47,7 @@ class Scene:
         kept: How much of it stays as it is, (1, 1, H, W), or None for nothing.
 
     Raises:
-        InputError: If nothing of the photograph is to be painted.
+        InputError: If nothing of the photograph is to be painted, or there is no such choice of colours.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class Scene:
         color: Color = "style",
         color_match: Matching = "symmetric",
     ) -> None:
+        check_choice("data.color", color, Color)
+        check_choice("data.color_match", color_match, Matching)
         self.content, self.sheets, self.regions, self.masks = content, sheets, regions, masks
         self.size, self.style_scale = size, style_scale
         self.photograph = content.resized(*fit(content.height, content.width, size))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from nst import functional as F
+from nst.errors import check_choice
 from nst.levels import Level
+
+Start = Literal["content", "noise", "gray", "style"]
 
 GRAY, NOISE = 0.5, 0.05
 """Level of the starts from gray and from noise, and the noise's deviation around it."""
@@ -16,11 +21,14 @@ def start(init: str, level: Level) -> Tensor:
     """Makes the picture to start from.
 
     Args:
-        init: `content`, `noise`, `gray`, `style`, or anything else for the level's own `init`.
+        init: `content`, `noise`, `gray`, `style`, or the file that the level's own `init` was read from.
         level: The level to start at.
 
     Returns:
         (1, 3, H, W) in [0, 1]; noise is drawn from torch's global generator.
+
+    Raises:
+        InputError: If it is no such name and no file was read.
     """
     if init == "content":
         return level.content.clone()
@@ -31,8 +39,19 @@ def start(init: str, level: Level) -> Tensor:
         return torch.full_like(level.content, GRAY)
     if init == "style":
         colors = F.moments(level.style)
-        factor = torch.linalg.cholesky(colors.covariance + 1e-6 * torch.eye(3))
-        noise = torch.einsum("ij,njhw->nihw", factor, torch.randn_like(level.content))
+        noise = torch.einsum("ij,njhw->nihw", _root(colors.covariance, level.style), torch.randn_like(level.content))
         return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
+    if level.init is None:
+        check_choice("model.init", init, Start)
     assert level.init is not None  # the data module reads files
     return level.init.clone()
+
+
+def _root(covariance: Tensor, picture: Tensor) -> Tensor:
+    """Returns L with L Lᵀ the covariance of a picture's colours, (3, 3), and a little more."""
+    little = 1e-6 * torch.eye(3)
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(covariance + little)
+    if failed:  # one flat colour, or nearly: float32 sums leave a variance below 0
+        root = torch.linalg.cholesky(F.moments(F.exact(picture)).covariance + little.double()).float()
+    return root

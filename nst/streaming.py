@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nst import memory
-from nst.errors import InputError
+from nst.errors import InputError, check_choice
 from nst.features import Features
-from nst.functional import PART, Moments
+from nst.functional import PART, Moments, plain
 from nst.kernels import pull_back
 from nst.losses import Objective, StyleLoss, TotalVariationLoss
 from nst.plan import Plan, Streaming, choose
@@ -42,7 +42,7 @@ class _Statistics(torch.autograd.Function):
                 parts = (part,) if isinstance(part, Tensor) else tuple(part)
                 sums[name] = tuple(a + b for a, b in zip(sums[name], parts, strict=True)) if name in sums else parts
 
-        with torch.autocast(picture.device.type, enabled=False):
+        with plain(picture.device):
             walk.forward(picture, look, keep)
         form.update({name: len(parts) for name, parts in sums.items()})
         ctx.picture, ctx.walk, ctx.objective, ctx.form = picture, walk, objective, form
@@ -58,7 +58,7 @@ class _Statistics(torch.autograd.Function):
                 if any(part is not None for part in _fields(cotangents[name])):
                     loss.add_gradient(gradient, y, cotangents[name], rows)
 
-        with torch.autocast(ctx.picture.device.type, enabled=False):
+        with plain(ctx.picture.device):
             gradient = ctx.walk.backward(add)
         return gradient, None, None, None, None
 
@@ -114,14 +114,25 @@ class Eye:
         features: The network.
         mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
         room: Bytes that it may take, besides the picture, the network's weights and the targets.
+        device: Where the pictures will be when they are looked at; None for where they are.
 
     Attributes:
         watch: Is told of each band of rows that is done; of none where a picture is looked at whole.
+
+    Raises:
+        InputError: If there is no such mode.
     """
 
-    def __init__(self, features: Features, mode: Streaming = "auto", room: float = math.inf) -> None:
+    def __init__(
+        self,
+        features: Features,
+        mode: Streaming = "auto",
+        room: float = math.inf,
+        device: torch.device | None = None,
+    ) -> None:
+        check_choice("model.streaming", mode, Streaming)
         self.mode: Streaming
-        self.features, self.mode, self.room = features, mode, room
+        self.features, self.mode, self.room, self.device = features, mode, room, device
         self._there = math.inf  # what there is of the room now, in a run that goes on with an earlier one's
         self.watch: Watch = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
@@ -192,7 +203,7 @@ class Eye:
 
     def _look(self, picture: Tensor, look: Look) -> None:
         walk = self._walk(picture)
-        with torch.autocast(picture.device.type, enabled=False):
+        with plain(picture.device):
             walk.forward(picture, look, keep=False)
         memory.return_heap()  # steps need other sizes
 
@@ -202,7 +213,7 @@ class Eye:
         return Walk(self.features, self._stages_for(picture), plan.rows, watch, plan.tight(min(self.room, self._there)))
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
-        key = picture.device, working_type(picture)
+        key = picture.device, working_type(picture, self.device)
         if key not in self._stages:
             self._stages = {key: stages(self.features, key[1])}
         return self._stages[key]
@@ -217,6 +228,7 @@ def eye_for(
     mode: Streaming = "auto",
     budget: int | None = None,
     afar: Tensor | None = None,
+    device: torch.device | None = None,
 ) -> Eye:
     """Makes an eye that a run has room for.
 
@@ -230,14 +242,19 @@ def eye_for(
         budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
             is free.
         afar: A small picture, (1, 3, h, w), that each step looks at as well.
+        device: Where the run will be, which the network and the pictures are still to be brought to; None for where
+            the picture is.
 
     Raises:
-        InputError: If they are too few.
+        InputError: If they are too few, or there is no such mode.
     """
-    eye = Eye(features, mode)
-    there = memory.free(picture.device) if budget is None else budget
-    taken = 0 if budget is None else LOADED + memory.held(picture.device)
-    item = working_type(picture).itemsize
+    device = device or picture.device
+    eye = Eye(features, mode, device=device)
+    there = memory.free(device) if budget is None else budget
+    taken = 0 if budget is None else memory.held(device) + (LOADED if device.type == "cpu" else 0)
+    if device.type != picture.device.type:  # where the network is not yet
+        taken += sum(x.nbytes for x in features.buffers())
+    item = working_type(picture, device).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
     # whose gradients wait for that of the others
     copies += sum(name in objective.weights for name in ("tv", "seam")) + (afar is not None)
@@ -258,7 +275,7 @@ def eye_for(
     if plan.needed > eye.room:
         raise InputError(
             f"Expected --data.size to fit into memory, but {size} need about {needed}{_unless(mode)} and "
-            f"{picture.device} has {memory.readable(there)}; lower --data.size"
+            f"{device} has {memory.readable(there)}; lower --data.size"
         )
     memory.keep_heap()
     if plan.streams:
@@ -270,7 +287,8 @@ def _unless(mode: Streaming) -> str:
     return " without --model.streaming" if mode == "off" else ""
 
 
-def working_type(picture: Tensor) -> torch.dtype:
-    """Returns the type of the network's activations: autocast's where it is on, else the picture's."""
-    kind = picture.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else picture.dtype
+def working_type(picture: Tensor, device: torch.device | None = None) -> torch.dtype:
+    """Returns the type of the network's activations: autocast's where it is on for a device, else the picture's."""
+    kind = (device or picture.device).type
+    there = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if there else picture.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 import zlib
@@ -12,12 +13,13 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
-from nst import images
+from nst import files, images
 from nst.batch import Job, Parser, Workshop
 from nst.errors import InputError
+from nst.stopping import Stop
 
 
-def sweep(args: Sequence[str]) -> int:
+def sweep(args: Sequence[str], stop: Stop) -> int:
     """Makes a picture for each combination of the values that flags give with commas, and a sheet of them all."""
     parser = Parser(
         "nst sweep",
@@ -29,10 +31,13 @@ def sweep(args: Sequence[str]) -> int:
     parser.add_argument("--output", required=True, help="The sheet; its pictures are kept in a folder of its name.")
     known, rest = parser.parse_known_args(list(args))
     output, fixed, axes = Path(known.output), *swept(rest)
-    images.check_output(output)
+    files.check_output(output)
     folder = output.with_suffix("")
-    jobs = [_cell(point, folder) for point in points(axes)]
-    failed = Workshop(fixed).work(jobs)
+    jobs = _cells(axes, folder)
+    workshop = Workshop(fixed, stop)
+    read = [*workshop.recipe(jobs[0]).inputs, *itertools.chain(*axes.values()), *(str(job.output) for job in jobs)]
+    files.check_overwrites(output, read)
+    failed = workshop.work(jobs)
     sheet = images.decode(lay_out(jobs, failed, axes)).rgb
     images.save(sheet, output, metadata=yaml.safe_dump({"command": shlex.join(["nst", "sweep", *args])}))
     print(f"sheet     {output}")
@@ -116,12 +121,17 @@ def lay_out(jobs: Sequence[Job], failed: Sequence[Job], axes: dict[str, list[str
     return sheet
 
 
-def _cell(point: dict[str, str], folder: Path) -> Job:
-    name = re.sub(r"[^\w.=+-]+", "_", " ".join(f"{flag.rpartition('.')[2]}={value}" for flag, value in point.items()))
-    if len(name) > 150:
-        name = f"{name[:140]}-{zlib.crc32(name.encode()):08x}"
-    options = [word for flag, value in point.items() for word in (flag, value)]
-    return Job(_label(point), options, folder / f"{name}.png")
+def _cells(axes: dict[str, list[str]], folder: Path) -> list[Job]:
+    """Returns the pictures of a sheet, each with a file name of its own that tells what it is."""
+    jobs: dict[str, Job] = {}
+    for point in points(axes):
+        values = " ".join(f"{flag.rpartition('.')[2]}={value}" for flag, value in point.items())
+        name = re.sub(r"[^\w.=+-]+", "_", values)
+        if len(os.fsencode(name)) > 150 or name.casefold() in jobs:
+            name = f"{os.fsencode(name)[:140].decode(errors='ignore')}-{zlib.crc32(os.fsencode(values)):08x}"
+        options = [f"{flag}={value}" for flag, value in point.items()]
+        jobs[name.casefold()] = Job(_label(point), options, folder / f"{name}.png")
+    return [*jobs.values()]
 
 
 def _label(point: dict[str, str]) -> str:

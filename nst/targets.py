@@ -58,6 +58,8 @@ class Targets:
             looks = [(painting, self.moments(painting)) for painting in place.paintings]
             for layer in layers:
                 parts = [(p.weight, x[layer]) for p, x in looks if p.layers is None or layer in p.layers]
+                # a part of a painting that is too small for a layer to see has no style there
+                parts = [(weight, x) for weight, x in parts if x.positions > 0]
                 guide = guides[layer]
                 if parts and (guide is None or guide.any()):
                     total = sum(weight for weight, _ in parts)

@@ -9,11 +9,12 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 import safetensors.torch
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torchvision.models import VGG16_Weights, VGG19_Weights, WeightsEnum
 
-from nst.errors import InputError, nearest
+from nst.errors import InputError, check_choice, nearest
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
     Raises:
         InputError: If they cannot be had: an unreachable host, a file that is missing, unsafe, or of another network.
     """
+    check_choice("model.backbone", backbone, Backbone)
     if weights.startswith("random:"):
         return _random(backbone, weights)
     if weights != "imagenet":
@@ -120,9 +122,10 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
         The weights.
 
     Raises:
-        InputError: If keys are missing, shapes do not follow from one another or numbers are not finite; the message
-            says which.
+        InputError: If keys are missing, values are no plain tensors of floating-point numbers, shapes do not follow
+            from one another or numbers are not finite; the message says which.
     """
+    state = {key: value for key, value in state.items() if isinstance(key, str)}
     if any(key.startswith("features.") for key in state):
         state = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
     if backbone == "auto":
@@ -138,28 +141,62 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
             f"Expected the weights of {family}, but {name} has no {shown}; "
             "change --model.weights, or --model.backbone if it is another network's file"
         )
+    _check_tensors(state, name, indices(blocks))
     convolutions = [(state[f"{i}.weight"].float(), state[f"{i}.bias"].float()) for i in indices(blocks)]
-    channels = 3
     for position, (weight, bias) in zip(indices(blocks), convolutions, strict=True):
-        if weight.shape[1:] != (channels, 3, 3) or bias.shape != weight.shape[:1]:
-            raise InputError(
-                f"Expected features.{position}.weight to be (out, {channels}, 3, 3), but {name} has "
-                f"{tuple(weight.shape)}; change --model.weights"
-            )
         if not (weight.isfinite().all() and bias.isfinite().all()):  # ReLUs would turn what is not a number into 0
             raise InputError(
                 f"Expected features.{position} to hold finite numbers, but {name} has others; the file may be damaged, "
                 "change --model.weights"
             )
-        channels = weight.shape[0]
     return Weights(name, blocks, convolutions)
+
+
+def _check_tensors(state: Mapping[str, Tensor], name: str, positions: list[int]) -> None:
+    """Raises an InputError unless the convolutions' tensors are plain ones whose shapes follow from one another.
+
+    It looks at what they say of themselves alone: one that claims more values than it holds is never unfolded.
+    """
+    channels = 3
+    for position in positions:
+        weight, bias = state[f"{position}.weight"], state[f"{position}.bias"]
+        for key, x in ((f"{position}.weight", weight), (f"{position}.bias", bias)):
+            plain = x.layout == torch.strided and not x.is_quantized and x.device.type == "cpu"
+            if not (plain and x.is_floating_point() and x.numel() * x.itemsize <= x.untyped_storage().nbytes()):
+                kind = str(x.dtype).removeprefix("torch.")
+                what = f"{kind} of {_layout(x)}" if x.is_floating_point() else kind
+                raise InputError(
+                    f"Expected features.{key} to be a plain tensor of floating-point numbers, but {name} has {what}; "
+                    "change --model.weights"
+                )
+        if weight.dim() != 4 or not len(weight) or weight.shape[1:] != (channels, 3, 3):
+            raise InputError(
+                f"Expected features.{position}.weight to be (out, {channels}, 3, 3), but {name} has "
+                f"{tuple(weight.shape)}; change --model.weights"
+            )
+        if bias.shape != weight.shape[:1]:
+            raise InputError(
+                f"Expected features.{position}.bias to be ({len(weight)},), but {name} has {tuple(bias.shape)}; "
+                "change --model.weights"
+            )
+        channels = len(weight)
+
+
+def _layout(x: Tensor) -> str:
+    """Returns what is not plain about a tensor, for people."""
+    if x.layout != torch.strided:
+        return str(x.layout).removeprefix("torch.").replace("_", " ") + " layout"
+    return "no values" if x.device.type != "cpu" else "overlapping values"
 
 
 def _random(backbone: Backbone, weights: str) -> Weights:
     try:
         seed = int(weights.removeprefix("random:"))
-    except ValueError:
-        raise InputError(f"Expected --model.weights to be random:SEED with a whole number, but got {weights}") from None
+    except ValueError:  # also one of thousands of digits
+        shown = weights if len(weights) < 40 else f"{weights[:40]}..."
+        raise InputError(f"Expected --model.weights to be random:SEED with a whole number, but got {shown}") from None
+    if not -(2**63) <= seed < 2**64:
+        raise InputError(f"Expected the seed of --model.weights to be below 2^64, but got {weights}")
     family = "vgg19" if backbone == "auto" else "vgg16" if backbone == "compact" else backbone
     generator = torch.Generator().manual_seed(seed)
     convolutions, channels = [], 3
@@ -175,7 +212,7 @@ def _random(backbone: Backbone, weights: str) -> Weights:
 
 def _from_file(backbone: Backbone, path: Path) -> Weights:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
         raise InputError(
             f"Expected --model.weights to be imagenet, random:SEED or a file, but {path} {what}"
             f"{nearest(str(path), ['imagenet'])}"
@@ -193,24 +230,66 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: If the file cannot be read or is anything else than a state dict.
     """
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
+        try:
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"Expected {path} to hold tensors alone, but it holds other objects, whose code is never run; "
-            "save its state dict and give that as --model.weights"
-        ) from None
-    except (OSError, ValueError, EOFError, RuntimeError, safetensors.SafetensorError) as error:
-        raise InputError(
-            f"Expected {path} to be a state dict, but it cannot be read ({error}); change --model.weights"
-        ) from None
+        except Exception as error:  # whatever a file can bring about
+            raise InputError(
+                f"Expected {path} to be a state dict, but it cannot be read ({_reason(error)}); change --model.weights"
+            ) from None
+    state = read_torch(path, "model.weights")
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
         raise InputError(
             f"Expected {path} to hold a state dict, but it holds a {type(state).__name__}; change --model.weights"
         )
     return dict(state)
+
+
+def read_torch(path: Path, key: str) -> Any:
+    """Reads what torch has saved, onto the CPU, without running any code in it.
+
+    Args:
+        path: The file.
+        key: The setting that named it.
+
+    Returns:
+        Tensors, numbers and texts in lists, mappings and the like.
+
+    Raises:
+        InputError: If the file is missing, is none of torch's or holds other objects.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"Expected --{key} to be a file, but {path} is none")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                claimed = sum(entry.file_size for entry in archive.infolist())
+            if claimed > path.stat().st_size:  # torch compresses nothing
+                raise InputError(
+                    f"Expected {path} to be a file that torch has saved, but it claims to hold {claimed} bytes in "
+                    f"{path.stat().st_size}; change --{key}"
+                )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a file can bring about
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
+            raise InputError(
+                f"Expected {path} to hold tensors alone, but it holds other objects, whose code is never run; "
+                + (f"save its state dict and give that as --{key}" if key == "model.weights" else f"change --{key}")
+            ) from None
+        raise InputError(
+            f"Expected {path} to be a state dict or a checkpoint of torch's, but it cannot be read "
+            f"({_reason(error)}); change --{key}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Returns what an error says, as one short line."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is not what torch writes"
+    first = " ".join((str(error).splitlines() or [""])[0].split())
+    return first[:120] if len(first) > 8 else type(error).__name__  # a KeyError says a key and nothing else
 
 
 def _compact() -> Weights:

@@ -18,6 +18,11 @@ from nst.functional import Moments
 from nst.losses import ContentTarget, Objective, StyleTarget
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=250, help="damaged files of each kind that test_fuzz.py tries")
+    parser.addoption("--kills", type=int, default=100, help="runs that test_survival.py kills at a random moment")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     torch.set_num_threads(2)

@@ -23,8 +23,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nst import __version__, images, stylize
-from nst.cli import explain, main
+from nst.cli import main
 from nst.module import StyleTransfer
+from nst.settings import explain
 from tests.conftest import TINY, fit
 from tests.test_images import broken_files
 from tests.test_weights import Bomb, narrow

@@ -212,3 +212,39 @@ def test_seam_excess(monkeypatch: pytest.MonkeyPatch) -> None:
     smooth = torch.cat([smooth, smooth.flip(3)], dim=3)  # nothing to step over at any border
     assert F.seam_excess(smooth) == 0
     assert F.seam_excess(torch.full((1, 3, 4, 4), 0.5)) == 0
+
+
+def test_a_decomposition_that_does_not_converge_is_made_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = torch.linalg.eigh
+
+    def stubborn(matrix: torch.Tensor) -> Any:
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("it does not converge")  # type: ignore[attr-defined]  # it is there
+        return own(matrix)
+
+    x, target = (F.moments(features(seed, 1, 5, 4, 6).float()) for seed in (1, 2))
+    expected = F.wasserstein_distance(x, target)
+    monkeypatch.setattr(torch.linalg, "eigh", stubborn)
+    x.outer.requires_grad_()
+    distance = F.wasserstein_distance(x, target)
+    torch.testing.assert_close(distance, expected)
+    (gradient,) = torch.autograd.grad(distance, x.outer)
+    assert gradient.dtype == torch.float32 and torch.isfinite(gradient).all()
+
+
+def test_a_decomposition_of_no_numbers_is_none() -> None:
+    """So that a run whose picture is lost ends with its own words."""
+    for x in (torch.full((3, 3), torch.nan), torch.full((3, 3), torch.inf)):
+        assert all(part.isnan().all() for part in F.eigh(x))
+    lost = F.moments(torch.full((1, 3, 4, 4), torch.nan))
+    assert F.wasserstein_distance(lost, F.moments(features(1, 1, 3, 4, 4).float())).isnan()
+
+
+def test_unknown_names_are_refused() -> None:
+    x = F.moments(features(1, 1, 3, 4, 4))
+    with pytest.raises(ValueError, match="relative or gatys, but got gatis"):
+        F.gram_distance(x, x, "gatis")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="relative or gatys, but got gatis"):
+        F.content_distance(x.positions, x.positions, "gatis")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="l1 or l2, but got l3"):
+        F.total_variation(features(1, 1, 3, 4, 4), "l3")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nst.levels import Level, Painting, Place
 from nst.module import StyleTransfer, shown_picture
 from nst.optimizers import project, resample, resample_state
 from nst.starts import start
+from nst.streaming import Eye
 from nst.types import InputPath, Pixels, WeightsSource
 from nst.weights import load
 from tests.conftest import draw
@@ -370,3 +372,50 @@ def test_strength_needs_a_content_term() -> None:
     module(content_weight=0.0)
     with pytest.raises(InputError, match=r"--model.strength 0.5 can lean on.*; raise --model.content_weight"):
         module(strength=0.5, content_weight=0.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("pooling", r"max, avg or l2, but got maxx \(did you mean max\?\)"),
+        ("padding", r"zeros, replicate, reflect or circular, but got zero \(did you mean zeros\?\)"),
+        ("style_distance", r"frobenius, wasserstein or mean_std, but got wasserstain \(did you mean wasserstein\?\)"),
+        ("normalization", r"relative or gatys, but got gatis \(did you mean gatys\?\)"),
+        ("tv_norm", r"l1 or l2, but got L1"),
+        ("streaming", r"auto, on or off, but got of \(did you mean off\?\)"),
+        ("backbone", r"auto, vgg19, vgg16 or compact, but got vgg17 \(did you mean vgg1\d\?\)"),
+    ],
+)
+def test_a_misspelt_choice_is_refused_with_the_nearest(key: str, words: str) -> None:
+    wrong: dict[str, Any] = {key: re.findall(r"but got (\w+)", words)[0]}
+    with pytest.raises(InputError, match=rf"Expected --model.{key} to be one of {words}"):
+        StyleTransfer(**wrong)
+
+
+def test_a_misspelt_choice_of_colours_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"--data.color to be one of .*, but got contents \(did you mean content\?\)"):
+        PictureData(color="contents")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"--data.color_match to be one of .*, but got pac \(did you mean pca\?\)"):
+        PictureData(color_match="pac")  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_is_checked_without_a_change_and_restored_once(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check restored the room of the bands as well; the second time it took the earlier run's for what is free."""
+    from tests.conftest import fit
+
+    rooms: list[tuple[float, float]] = []
+    go_on = Eye.go_on_with
+
+    def watch(eye: Eye, room: float, given: Any) -> None:
+        rooms.append((eye.room, room))
+        go_on(eye, room, given)
+
+    monkeypatch.setattr(Eye, "go_on_with", watch)
+    monkeypatch.setattr("nst.memory.free", lambda device: 8 << 30)
+    assert fit(steps=1) == 0
+    monkeypatch.setattr("nst.memory.free", lambda device: 4 << 30)  # less than before
+    assert fit("--ckpt_path", "last", steps=2) == 0
+    ((free, before),) = rooms
+    assert before - free == 4 << 30

@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
+import os
 import pickle
+import random
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +110,149 @@ def test_broken_files_are_refused(tmp_path: Path, content: bytes, suffix: str) -
     (tmp_path / f"net{suffix}").write_bytes(content)
     with pytest.raises(InputError, match=r"Expected .*net.* (state dict|tensors alone)"):
         weights.load("vgg16", str(tmp_path / f"net{suffix}"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    state = narrow(width=1)
+    path = tmp_path / ("net.safetensors" if kind == "safetensors" else "net.pth")
+    if kind == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    good, rng, words = path.read_bytes(), random.Random(0), list[str]()
+    for _ in range(60):
+        damaged = bytearray(good)
+        for _ in range(rng.choice((1, 3, 20))):
+            damaged[rng.randrange(min(len(good), 4000))] = rng.randrange(256)
+        path.write_bytes(damaged[: rng.randrange(len(good))] if rng.random() < 0.2 else damaged)
+        try:
+            weights.load("auto", str(path))
+        except InputError as error:
+            words.append(str(error))
+    assert len(words) > 30
+    assert all(x.startswith("Expected ") and "--model.weights" in x and "\n" not in x for x in words)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors", "net", "net.PTH"])
+@pytest.mark.parametrize("text", ["weights: 3\n", "(lp0\n.", "cos\nsystem\n", "ustar", "{}"])
+def test_texts_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"Expected .*net.* (state dict|tensors alone)"):
+        weights.load("auto", str(tmp_path / name))
+
+
+def test_names_of_files_count_whatever_their_case(tmp_path: Path) -> None:
+    safetensors.torch.save_file(narrow(), tmp_path / "net.SafeTensors")
+    assert weights.load("auto", str(tmp_path / "net.SafeTensors")).blocks == weights.BLOCKS["vgg16"]
+    (tmp_path / "net.SafeTensors").rename(tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"net.pth to be a state dict .*it is not what torch writes"):
+        weights.load("auto", str(tmp_path / "net.pth"))
+
+
+def test_a_header_that_claims_petabytes_is_refused(tmp_path: Path) -> None:
+    claim = {"features.0.weight": {"dtype": "F32", "shape": [1 << 40, 3, 3, 3], "data_offsets": [0, 108 << 40]}}
+    header = json.dumps(claim).encode()
+    (tmp_path / "net.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(InputError, match=r"state dict, but it cannot be read"):
+        weights.load("auto", str(tmp_path / "net.safetensors"))
+    (tmp_path / "net.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + header)
+    with pytest.raises(InputError, match=r"state dict, but it cannot be read"):
+        weights.load("auto", str(tmp_path / "net.safetensors"))
+
+
+def test_a_file_that_unfolds_is_refused(tmp_path: Path) -> None:
+    torch.save(narrow(width=64), tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as source:
+        entries = {entry.filename: source.read(entry) for entry in source.infolist()}
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in entries.items():
+            target.writestr(name, bytes(len(content)) if "/data/" in name else content)
+    with pytest.raises(InputError, match=r"bomb.pth .*claims to hold \d+ bytes in \d+; change --ckpt_path"):
+        weights.read_torch(tmp_path / "bomb.pth", "ckpt_path")
+
+
+def test_a_storage_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": torch.zeros(1 << 10)}, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as source:
+        entries = {entry.filename: source.read(entry) for entry in source.infolist()}
+    with zipfile.ZipFile(tmp_path / "lie.pth", "w") as target:
+        for name, content in entries.items():  # 1024 values, and a storage of 100
+            target.writestr(name, content[:400] if "/data/" in name else content)
+    with pytest.raises(InputError, match=r"Expected .*lie.pth .*--model.weights"):
+        weights.load("auto", str(tmp_path / "lie.pth"))
+
+
+STRANGE: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "int": (lambda x: x.int(), r"features.2.weight to be a plain tensor of floating-point .* has int32;"),
+    "complex": (lambda x: x.to(torch.complex64), r"has complex64;"),
+    "bool": (lambda x: x > 0, r"has bool;"),
+    "sparse": (lambda x: x.to_sparse(), r"has float32 of sparse coo layout;"),
+    "quantised": (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), r"has qint8;"),
+    "meta": (lambda x: x.to("meta"), r"has float32 of no values;"),
+    "expanded": (lambda x: x[:1].expand(1 << 36, 4, 3, 3), r"has float32 of overlapping values;"),
+    "strided": (
+        lambda x: torch.zeros(1).as_strided((1 << 40, 4, 3, 3), (0,) * 4),
+        r"has float32 of overlapping values",
+    ),
+    "no channels": (lambda x: x[:0], r"features.2.weight to be \(out, 4, 3, 3\), but it has \(0, 4, 3, 3\)"),
+    "five axes": (lambda x: x[None], r"to be \(out, 4, 3, 3\), but it has \(1, 4, 4, 3, 3\)"),
+    "a number": (lambda x: x.sum(), r"to be \(out, 4, 3, 3\), but it has \(\)"),
+    "a large kernel": (lambda x: torch.zeros(4, 4, 5, 5), r"but it has \(4, 4, 5, 5\)"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_strange_tensors_are_refused_by_the_layers_name(kind: str) -> None:
+    change, words = STRANGE[kind]
+    state = narrow()
+    state["features.2.weight"] = change(state["features.2.weight"])
+    with pytest.raises(InputError, match=words):
+        weights.from_state_dict(state, "it", "vgg16")
+
+
+def test_a_bias_of_another_shape_is_refused_as_that() -> None:
+    state = {**narrow(), "features.2.bias": torch.zeros(5)}
+    with pytest.raises(InputError, match=r"features.2.bias to be \(4,\), but it has \(5,\)"):
+        weights.from_state_dict(state, "it", "vgg16")
+
+
+def test_keys_that_are_no_texts_are_ignored(tmp_path: Path) -> None:
+    state: dict[object, Tensor] = {3: torch.zeros(1)}
+    state.update(narrow())
+    torch.save(state, tmp_path / "net.pth")
+    assert weights.load("auto", str(tmp_path / "net.pth")).blocks == weights.BLOCKS["vgg16"]
+
+
+@pytest.mark.parametrize("path", ["fifo.pth", "/dev/zero"])
+def test_what_is_no_regular_file_is_refused_at_once(path: str) -> None:
+    os.mkfifo("fifo.pth")
+    with pytest.raises(InputError, match=r"imagenet, random:SEED or a file, but .* is no regular file"):
+        weights.load("vgg16", path)
+    with pytest.raises(InputError, match=r"--ckpt_path to be a file, but .* is none"):
+        weights.read_torch(Path(path), "ckpt_path")
+
+
+def test_what_torch_saved_is_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(3), "b": [1, {"c": "d"}]}, tmp_path / "any.ckpt")
+    found = weights.read_torch(tmp_path / "any.ckpt", "ckpt_path")
+    assert found["b"] == [1, {"c": "d"}] and torch.equal(found["a"], torch.arange(3))
+    torch.save({"a": Bomb()}, tmp_path / "bomb.ckpt")
+    with pytest.raises(InputError, match=r"tensors alone, .* never run; change --ckpt_path"):
+        weights.read_torch(tmp_path / "bomb.ckpt", "ckpt_path")
+
+
+@pytest.mark.parametrize("seed", ["9" * 20, "-" + "9" * 20, "9" * 5000, "", "1.5", "nan"])
+def test_seeds_that_are_none(seed: str) -> None:
+    with pytest.raises(InputError, match=r"model.weights to be (random:SEED|below 2\^64)") as caught:
+        weights.load("vgg16", f"random:{seed}")
+    assert len(str(caught.value)) < 200
+
+
+def test_an_unknown_network_is_refused() -> None:
+    words = r"--model.backbone to be one of auto, vgg19, vgg16 or compact, but got vgg18 \(did you mean vgg1[69]\?\)"
+    with pytest.raises(InputError, match=words):
+        weights.load("vgg18", "random:0")  # type: ignore[arg-type]  # which is the point
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Devices that lack what CPUs have: a step on one that refuses float64 and the decompositions of matrices.
+
+No such device is at hand, so one is made up: its tensors are wrappers around the CPU's, and whatever is asked of them
+is looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from nst import functional as F
+from nst.data import PictureData
+from nst.module import StyleTransfer
+from nst.streaming import Eye
+from nst.targets import Targets
+from nst.types import InputPath, Pixels, WeightsSource
+from tests.conftest import draw
+
+AWAY = torch.device("lazy", 0)  # a kind that torch knows by name, and that nothing is behind
+MISSING = ("linalg_eigh", "linalg_eigvalsh", "linalg_cholesky", "linalg_svd", "linalg_qr")
+
+
+class Remote(Tensor):
+    """A tensor of the made-up device."""
+
+    here: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Remote:
+        assert inner.dtype != torch.float64, "the device has no float64"
+        strides, kind = inner.stride(), inner.dtype
+        made: Remote = torch.Tensor._make_wrapper_subclass(cls, inner.shape, strides, 0, dtype=kind, device=AWAY)
+        made.here = inner
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch's own wrappers
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        return ask(func, args, kwargs or {})
+
+
+def ask(func: Any, args: Any, kwargs: Any) -> Any:
+    """Does on the CPU what the device is asked, where it can do that."""
+    remote = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Remote)]
+    wanted = kwargs.get("device")
+    if not remote and (wanted is None or torch.device(wanted).type != AWAY.type):
+        return func(*args, **kwargs)
+    if any(name in str(func) for name in MISSING):
+        raise NotImplementedError(f"{func} is not implemented for the device")
+    if wanted is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    args, kwargs = tree_map(lambda x: x.here if isinstance(x, Remote) else x, (args, kwargs))
+    result = func(*args, **kwargs)
+    if wanted is not None and torch.device(wanted).type == "cpu":
+        return result
+    known = {id(x.here): x for x in remote}  # what is changed in place stays the same tensor
+    return tree_map(lambda x: known[id(x)] if id(x) in known else Remote(x) if isinstance(x, Tensor) else x, result)
+
+
+class Device(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return ask(func, args, kwargs or {})
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    monkeypatch.setattr(F, "SINGLE", (*F.SINGLE, AWAY.type))
+    with Device():
+        yield AWAY
+
+
+def test_the_device_refuses_what_it_lacks(device: torch.device) -> None:
+    x = torch.eye(3).to(device)
+    assert x.device == device and float((x + 1).sum()) == 12
+    with pytest.raises(AssertionError, match="no float64"):
+        x.double()
+    with pytest.raises(NotImplementedError, match="linalg_eigh"):
+        torch.linalg.eigh(x)
+
+
+def test_exact_is_float64_where_there_is_some(device: torch.device) -> None:
+    for x in (torch.ones(3), torch.ones(3).to(device)):
+        assert F.exact(x).dtype == torch.float64 and F.exact(x).device.type == "cpu"
+
+
+def test_eigh_goes_by_way_of_the_cpu(device: torch.device) -> None:
+    x = torch.diag(torch.tensor([3.0, 1.0, 2.0]))
+    values, vectors = F.eigh(x.to(device))
+    assert values.device == vectors.device == device and values.dtype == torch.float32
+    torch.testing.assert_close(values.cpu(), torch.tensor([1.0, 2.0, 3.0]))
+    torch.testing.assert_close((vectors * values @ vectors.T).cpu(), x)
+
+
+def prepared(distance: str, place: torch.device | str, pooling: str, padding: str) -> tuple[StyleTransfer, Tensor]:
+    """A run that is about to make its first step on a device, and the picture's gradient there."""
+    photograph, painting = draw(Path("photo.png"), seed=1), draw(Path("painting.png"), (44, 52), seed=2)
+    data = PictureData(InputPath(photograph), InputPath(painting), Pixels(32), steps=1, afar=Pixels(32))
+    data.setup()
+    settings: dict[str, Any] = {"style_distance": distance, "pooling": pooling, "padding": padding}
+    model = StyleTransfer("compact", WeightsSource("imagenet"), tv_weight=0.1, style_layers=STYLE, **settings)
+    model.prepare(data.levels)
+    assert model.features is not None and model.afar is not None
+    network = model.features.to(place)
+    model.eye = Eye(network, "auto")
+    known: Any = model.known_styles
+    model.targets = Targets(network, model.objective, model.eye, 0, known)
+    model.afar.targets = Targets(network, model.objective_afar, model.eye, 0, known)
+    start = (0.9 * model.picture.detach()).to(place).requires_grad_()
+    model._parameters["picture"] = start  # type: ignore[assignment]  # a Parameter of a wrapper would be a copy
+    model.aim(data.levels[0])
+    return model, start
+
+
+STYLE = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0}
+
+
+@pytest.mark.parametrize(("pooling", "padding"), [("max", "zeros"), ("l2", "circular"), ("avg", "replicate")])
+@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+def test_a_step_is_that_of_the_cpu(
+    distance: str, pooling: str, padding: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, own = [], F.eigh
+    for place in ("cpu", device):
+        # in float64 for both: the roots of small eigenvalues magnify the rounding of float32
+        monkeypatch.setattr(F, "eigh", own if place == device else lambda x: [y.to(x) for y in own(x.double())])
+        model, picture = prepared(distance, place, pooling, padding)
+        total = model.objective.total(model.terms())
+        total.backward()
+        assert picture.grad is not None and picture.grad.device.type == torch.device(place).type
+        torch.optim.Adam([picture], lr=0.02).step()
+        found.append((float(total.detach()), picture.grad.cpu(), picture.detach().cpu()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    largest = float(found[0][1].abs().max())
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-4 * largest)  # convolutions' orders
