@@ -72,13 +72,12 @@ class CLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        defaults = parser.get_defaults()
         try:
-            self.config = parser.parse_args(self._unpacked(yaml.safe_load(parser.dump(defaults, skip_none=False))))
+            self.config = parser.parse_args(self._unpacked(parser))
         except ArgumentError as error:
-            raise InputError(explain(str(error), defaults.keys())) from None
+            raise InputError(explain(str(error), parser.get_defaults().keys())) from None
 
-    def _unpacked(self, defaults: dict[str, Any]) -> list[str]:
+    def _unpacked(self, parser: LightningArgumentParser) -> list[str]:
         """Returns the arguments with the settings of a picture's record in the place of that picture's name."""
         words: list[str] = []
         for arg in self.args:
@@ -87,6 +86,7 @@ class CLI(LightningCLI):
         for i, word in enumerate(words[1:], 1):
             if words[i - 1] in ("-c", "--config") and word.lower().endswith(PICTURES):
                 self.made_from = record.read(word)
+                defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False))
                 replay = Replay(self.made_from["config"], defaults, word)
                 self.replayed.append(word)
                 words[i] = yaml.safe_dump(replay.config)

@@ -150,7 +150,7 @@ def test_outputs_may_be_a_pattern_and_configs_pictures() -> None:
             {"content": "photos/*.gif"},
             r"--data.content to match photographs, but photos/\*.gif matches no file; change",
         ),
-        ({"output": "photos/{name}.png"}, "not to overwrite what pictures are made of, but photos/a.png is one of"),
+        ({"output": "photos/{name}.png"}, "not to overwrite what the picture is made of, but photos/a.png is one of"),
         (
             {"output": "out/", "content": "paint*"},
             "painting.jpg and painting.png would both .* to out/painting.png; rename",

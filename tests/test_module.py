@@ -94,10 +94,10 @@ def plain_loop(level: Level, steps: int) -> Tensor:
 
 
 def test_trainer_and_plain_loop_make_the_same_picture(pair: tuple[Path, Path]) -> None:
-    data = pictures(pair, 12)
+    data = pictures(pair, 6)
     trained = run(module(optimizer=steady), data)
-    # the sums are taken in another order
-    assert (trained.shown - plain_loop(data.levels[0], 12)).abs().max() < 1e-4
+    # the sums are taken in another order; after a dozen steps a ReLU may fall to its other side, and all is different
+    assert (trained.shown - plain_loop(data.levels[0], 6)).abs().max() < 1e-4
     assert (trained.shown - data.levels[0].content).abs().mean() > 0.01  # it did move
 
 
@@ -319,7 +319,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
 def test_pictures_too_large_for_the_network_are_refused(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nst.memory.total", lambda device: 10**6)
+    monkeypatch.setattr("nst.memory.free", lambda device: 10**6)
     with pytest.raises(InputError, match=r"48×40 pixels need about .* MiB and cpu has 976.6 KiB; lower --data.size"):
         run(module(), pictures(pair, 1))
 
