@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -486,3 +487,40 @@ def test_explanations_of_other_parser_errors() -> None:
         "Expected --data.size to be int, but got x"
     )
     assert explain("something else", []) == "something else"
+
+
+def test_no_command_writes_over_what_it_reads(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever the name that leads there: the photograph was replaced, and the exit code was 0."""
+    words = (
+        "Expected --output not to overwrite what the picture is made of, but .* is one of the inputs; choose another"
+    )
+    before = Path("photo.png").read_bytes()
+    Path("link.png").symlink_to("photo.png")
+    os.link("photo.png", "hard.png")
+    Path("folder").mkdir()
+    for output in ("photo.png", "./folder/../photo.png", "link.png", "hard.png", str(Path("photo.png").absolute())):
+        fails(capfd, words, "--output", output)
+    fails(capfd, words, "--output", "painting.png")
+    Image.linear_gradient("L").resize((48, 40)).save("mask.png")
+    fails(capfd, words, "--data.regions", "{a: mask.png}", "--output", "mask.png")
+    fails(capfd, words, "--model.init", "hard.png", "--output", "hard.png")
+    assert fit("--output", "made.png", steps=1) == 0
+    fails(capfd, words, "--config", "made.png", "--output", "made.png")
+    sweep = ["sweep", *TINY, "--data.style", "painting.png", "--data.steps", "1", "--model.tv_weight", "0,1"]
+    assert main([*sweep, "--data.content", "photo.png", "--output", "photo.png"]) == 2
+    assert re.search(words, capfd.readouterr().err)
+    (checkpoint,) = Path("lightning_logs").glob("*/checkpoints/last.ckpt")
+    shutil.copy(checkpoint, "checkpoint.png")
+    assert main(["export", "--ckpt_path", "checkpoint.png", "--output", "checkpoint.png"]) == 2
+    assert re.search(words, capfd.readouterr().err)
+    assert Path("photo.png").read_bytes() == before
+
+
+def test_a_format_without_room_for_the_result_is_found_out_before_the_first_step(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("RGB", (1700, 10)).save("wide.png")
+    sizes = ["--data.size", "17000", "--data.style_scale", "0.01"]
+    assert fit(*sizes, "--output", "wide.webp", content=Path("wide.png")) == 2
+    assert "can hold 17000×100 pixels, but wide.webp is WebP, which holds at most 16383" in capfd.readouterr().err
+    assert not Path("lightning_logs").exists()

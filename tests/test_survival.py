@@ -85,7 +85,8 @@ def test_a_hundred_runs_that_are_killed_at_any_moment_end_in_the_same_picture(
     command = ["fit", *TINY, "--model.backbone", "compact", "--model.weights", "imagenet", "--data.size", "48"]
     command += ["--data.content", "photo.png", "--data.style", "painting.png", "--checkpoints.every_n_steps", "1"]
     command += ["--data.min_size", "32", "--data.ratio", "1.5", "--data.steps", "5", "--model.average", "0.5"]
-    start = time.monotonic()
+    assert forker.run(*command, "--output", "straight.png") == 0
+    start = time.monotonic()  # of the second run, as the first one reads more from the disk
     assert forker.run(*command, "--output", "straight.png") == 0
     took, torn, in_steps = time.monotonic() - start, 0, 0
     expected = values("straight.png")

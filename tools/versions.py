@@ -6,7 +6,7 @@
 Each set of versions is a virtual environment, into which nst is installed as a user would install it. In the lowest,
 each `name>=version` becomes `name==version` in a constraints file, those of the build and of the tests included; what
 these packages need in turn is left to pip, which takes the newest. The tests run in a copy of the sources from which
-the package is taken away: they find the installed one, and nobody's editing disturbs them.
+the package's code is taken away: they find the installed one, and nobody's editing disturbs them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def attempt(kind: str, home: Path, executable: str, options: Sequence[str]) -> O
             run(executable, "-m", "venv", environment, folder=tree)
         if not install(python, tree, requirements, kind == "lowest"):
             return Outcome(False, "not installed")
-        shutil.rmtree(tree / "nst")
+        for source in (tree / "nst").rglob("*.py"):  # the README speaks of other files there
+            source.unlink()
         names = [*bounds(requirements.package), *bounds(requirements.build), "pytest"]
         found = subprocess.run([python, "-c", VERSIONS, *names], capture_output=True, text=True, check=True)
         code, last = run(python, "-m", "pytest", "-m", "not slow", *options, folder=tree)
