@@ -15,8 +15,8 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from nst import __version__, checkpoints, clock, files, images, precision, record
-from nst.batch import batch
+from nst import __version__, checkpoints, clock, files, images, precision, presets, record
+from nst.batch import Parser, batch
 from nst.callbacks import Result
 from nst.color import finished
 from nst.errors import InputError, RunError, nearest
@@ -30,10 +30,11 @@ log = logging.getLogger(__name__)
 
 HELP = f"""nst {__version__}: neural style transfer
 
-  nst fit      make a picture: nst fit --config configs/starry.yaml --data.content photo.jpg
-  nst batch    make many: nst batch --config configs/starry.yaml --data.content 'photos/*.jpg' --output out/
-  nst sweep    compare settings: nst sweep --config configs/starry.yaml --model.style_weight 1,10 --output sheet.png
+  nst fit      make a picture: nst fit --config starry --data.content photo.jpg
+  nst batch    make many: nst batch --config starry --data.content 'photos/*.jpg' --output out/
+  nst sweep    compare settings: nst sweep --config starry --model.style_weight 1,10 --output sheet.png
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
+  nst presets  list the configs that come with nst, or print one: nst presets starry
 
 Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
 
@@ -71,7 +72,7 @@ def fit(args: Sequence[str], stop: Stop) -> int:
     finally:
         began, stop.stepping = stop.stepping, False
     if stop.number is not None and not began:
-        return stop.code
+        raise KeyboardInterrupt
     folder = cli.folder.path
     checkpoint = folder / "checkpoints" / "last.ckpt"
     resume = ["nst", "fit", "--config", str(folder / "config.yaml"), "--ckpt_path", str(checkpoint)]
@@ -109,7 +110,23 @@ def export(args: Sequence[str], stop: Stop) -> int:
     return 0
 
 
-COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep}
+def show_presets(args: Sequence[str], stop: Stop) -> int:
+    """Lists the configs that come with nst, a line each, or prints one."""
+    parser = Parser("nst presets", description=show_presets.__doc__)
+    parser.add_argument("name", nargs="?", help="The preset to print, to begin a config of your own with.")
+    name, found = parser.parse_args(list(args)).name, presets.paths()
+    if name is None:
+        width = max(map(len, found))
+        for preset, path in found.items():
+            print(f"{preset:{width}}  {presets.line(path)}")
+    elif name in found:
+        print(found[name].read_text(encoding="utf-8"), end="")
+    else:
+        raise InputError(f"Expected a preset, one of {', '.join(found)}, but got {name}{nearest(name, found)}")
+    return 0
+
+
+COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep, "presets": show_presets}
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from nst import checkpoints, files, precision, record, trainer, weights
+from nst import checkpoints, files, precision, presets, record, trainer, weights
 from nst.callbacks import Checkpoints, Progress, Result, Snapshots
 from nst.data import PictureData
 from nst.errors import InputError, nearest
@@ -78,13 +78,16 @@ class CLI(LightningCLI):
             raise InputError(explain(str(error), parser.get_defaults().keys())) from None
 
     def _unpacked(self, parser: LightningArgumentParser) -> list[str]:
-        """Returns the arguments with the settings of a picture's record in the place of that picture's name."""
+        """Returns the arguments with the files of presets, and the settings of records, in the place of names."""
         words: list[str] = []
         for arg in self.args:
             match = re.fullmatch(r"(--config)=(.*)|(-c)=?(.+)", arg, re.DOTALL)
             words += [arg] if match is None else [x for x in match.groups() if x is not None]
         for i, word in enumerate(words[1:], 1):
-            if words[i - 1] in ("-c", "--config") and word.lower().endswith(PICTURES):
+            if words[i - 1] not in ("-c", "--config"):
+                continue
+            words[i] = presets.find(word)
+            if word.lower().endswith(PICTURES):
                 self.made_from = record.read(word)
                 defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False))
                 replay = Replay(self.made_from["config"], defaults, word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -30,8 +31,10 @@ class Stop:
         self.number: signal.Signals | None = None
         self.stepping = False
         self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> Stop:
+        self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
         if threading.current_thread() is threading.main_thread():  # in others Python does not hand out signals
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -51,9 +54,18 @@ class Stop:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self.number = self.number is None, self.number or signal.Signals(number)
+        if self.number.name == "SIGHUP":
+            self._leave_terminal()
         if not (self.stepping and first):
             raise KeyboardInterrupt
         print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
+
+    def _leave_terminal(self) -> None:
+        """Sends to nowhere what is printed from now on: a closed terminal takes no line, and a run would fail."""
+        for stream in self._terminals:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 class StopAfterStep(Callback):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +176,41 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
         files.write_atomically(path, stopped)
     assert path.read_text() == "before"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.txt", "painting.png", "photo.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals of this kind")
+def test_a_terminal_that_is_closed_ends_a_run_that_can_go_on() -> None:
+    """The lines that a closed terminal refuses must not end the run before its checkpoint is written."""
+    import fcntl
+    import termios
+
+    outside, inside = os.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(inside, termios.TIOCSCTTY, 0)
+
+    options = ["--trainer.enable_progress_bar", "true", "--data.content", "photo.png", "--data.style", "painting.png"]
+    options += ["--data.steps", "1000", "--checkpoints.every_n_steps", "3"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nst", "fit", *TINY, *options],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(inside)
+    checkpoint = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    os.set_blocking(outside, False)
+    for _ in range(1200):
+        with suppress(BlockingIOError):
+            os.read(outside, 1 << 16)
+        if checkpoint.exists():
+            break
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.close(outside)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert torch.load(checkpoint, weights_only=True)["global_step"] < 1000
+    assert Path("lightning_logs/version_0/result.png").exists()

@@ -1,0 +1,52 @@
+"""Presets by name: listed, printed, found from any folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nst import presets
+from nst.cli import main
+from tests.conftest import fit
+
+SMALL = ["--data.size", "48", "--data.steps", "1", "--trainer.enable_progress_bar", "false"]
+
+
+def test_all_configs_are_presets_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    configs = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [path.stem for path in configs]
+    assert lines[-3].split(maxsplit=1)[1].startswith("What most people should use: coarse to fine")
+    assert all(30 < len(line) < 130 for line in lines)
+
+
+def test_a_preset_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "quick"]) == 0
+    assert capsys.readouterr().out == presets.paths()["quick"].read_text()
+    assert main(["presets", "quik"]) == 2
+    assert (
+        "a preset, one of best, debug, gatys2015, photo, quick, starry, texture, tutorial, but got quik (did you"
+        in (capsys.readouterr().err)
+    )
+
+
+@pytest.mark.parametrize("spelling", [["--config", "debug"], ["--config=debug"], ["-c", "debug"]])
+def test_a_preset_is_found_from_any_folder(spelling: list[str]) -> None:
+    assert main(["fit", *spelling, *SMALL, "--output", "a.png"]) == 0
+    assert max(Image.open("a.png").size) == 48
+
+
+@pytest.mark.usefixtures("pair")
+def test_names_of_files_come_before_presets_and_others_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("starry").write_text("data: {size: 40}\n")
+    assert fit("--config", "starry", "--output", "a.png", "--data.size", "32", steps=1) == 0
+    assert presets.find("starry") == "starry"
+    assert presets.find("best.yaml") == "best.yaml"
+    assert presets.find("data: {size: 3}") == "data: {size: 3}"
+    assert fit("--config", "stary") == 2
+    assert "one of the presets best, debug, gatys2015, photo, quick, starry, texture, tutorial, but got stary (did" in (
+        capsys.readouterr().err
+    )
