@@ -160,7 +160,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
         with quiet_libraries(), stop:
             return COMMANDS[command](rest, stop)
-    except (InputError, MisconfigurationException) as error:
+    except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # the last of a callback's own needs
         return _fail(2, error)
     except (RunError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         return _fail(1, error)

@@ -28,7 +28,7 @@ from nst.guard import TRIES, DivergenceError, Guard
 from nst.levels import Level
 from nst.losses import Objective
 from nst.memory import return_heap
-from nst.optimizers import extend, halve, project, resample, resample_state, trim
+from nst.optimizers import extend, halve, project, resample, resample_state, tried, trim
 from nst.pace import Pace
 from nst.plan import Streaming
 from nst.starts import start
@@ -303,12 +303,12 @@ class StyleTransfer(pl.LightningModule):
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
         self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
         check_levels(levels, self.features, self.objective)
-        optimizer, largest = self.make_optimizer([self.picture]), extend(levels[-1].content, self.bleed)
+        optimizer = tried(self.make_optimizer, self.make_scheduler, self.picture)
+        largest = extend(levels[-1].content, self.bleed)
         # the picture, its gradient and the guard's; the average, the photograph, and weights
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
-        device = None if self._trainer is None else self._trainer.strategy.root_device
-        room = self.streaming, self.memory, small, device
+        room = self.streaming, self.memory, small, self._trainer and self._trainer.strategy.root_device
         self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, *room)
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)

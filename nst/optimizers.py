@@ -1,12 +1,45 @@
-"""What happens to the picture's optimiser besides its steps: another size, clipped pixels, a smaller step."""
+"""What happens to the picture's optimiser besides its steps: a trial, another size, clipped pixels, a smaller step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nst.errors import InputError
+
+
+def tried(make_optimizer: OptimizerCallable, make_scheduler: LRSchedulerCallable | None, picture: Tensor) -> Optimizer:
+    """Makes the optimiser of a picture, (1, 3, H, W), and finds out whether its schedule can be made and stepped.
+
+    Raises:
+        InputError: If one of them does not take its settings.
+    """
+    with _explained("optimizer"):
+        optimizer = make_optimizer([picture])
+    if make_scheduler is not None:
+        with _explained("lr_scheduler"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a schedule is to be stepped after its optimiser
+            schedule = make_scheduler(make_optimizer([nn.Parameter(torch.zeros(1))]))
+            schedule.step(1.0) if isinstance(schedule, ReduceLROnPlateau) else schedule.step()
+    return optimizer
+
+
+@contextmanager
+def _explained(key: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # torch's classes check their settings each in its own way
+        raise InputError(
+            f"Expected --model.{key} to be one that works with its settings, but it says: "
+            f"{error or type(error).__name__}; change --model.{key}.*"
+        ) from None
 
 
 def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False) -> Tensor:

@@ -104,6 +104,17 @@ class CLI(LightningCLI):
         optimizer = getattr(self.config.model.optimizer, "class_path", "")
         trainer.check(self.config.trainer.as_dict(), optimizer)
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error, InputError) or not str(error).startswith("Does not validate"):
+                raise
+            raise InputError(
+                f"Expected classes that can be made from their settings, but got one that cannot: "
+                f"{files.one_line(error, longest=2000)}"
+            ) from None
+
     def record(self) -> Record:
         """Describes the run, once its network has been loaded."""
         files, numbers = dict(self.datamodule.files), weights.file(*self.model.source)

@@ -133,7 +133,14 @@ def start(*options: str, steps: int = 1000) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "nst", "fit", *TINY, "--data.content", "photo.png", "--data.style", "painting.png"]
     command += ["--data.steps", str(steps), "--checkpoints.every_n_steps", "2", *options]
     before = len(runs())
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # where the tests were started in the background, Ctrl-C is ignored, and a child would ignore it as well
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for _ in range(1200):
         if len(runs()) > before and (runs()[-1] / "checkpoints" / "last.ckpt").exists():
             return process
@@ -299,9 +306,8 @@ def test_help_version_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nst fit" in capsys.readouterr().out
     assert main(["fitt"]) == 2
-    assert (
-        "Expected a command, fit, export, batch or sweep, but got fitt (did you mean fit?)" in capsys.readouterr().err
-    )
+    words = "Expected a command, fit, export, batch, sweep or presets, but got fitt (did you mean fit?)"
+    assert words in capsys.readouterr().err
     for command, words in (
         ("fit", "--data.content"),
         ("export", "--ckpt_path"),

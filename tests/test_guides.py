@@ -328,8 +328,8 @@ def test_a_blend_lies_between_its_styles() -> None:
             "--model.content_weight",
             "0",
         ]
-        assert fit(*options, "--output", f"{name}.png", steps=60) == 0
-        found = gram(f"{name}.png")
+        assert fit(*options, "--output", f"made_{name}.png", steps=60) == 0
+        found = gram(f"made_{name}.png")
         distances[name] = [float((found - gram(x)).square().sum()) for x in ("painting.png", "other.png")]
     assert distances["one"][0] < distances["both"][0] < distances["other"][0]
     assert distances["one"][1] > distances["both"][1] > distances["other"][1]
