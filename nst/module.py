@@ -308,7 +308,7 @@ class StyleTransfer(pl.LightningModule):
         # the picture, its gradient and the guard's; the average, the photograph, and weights
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
-        room = self.streaming, self.memory, small, self._trainer and self._trainer.strategy.root_device
+        room = self.streaming, self.memory, small, self.trainer.strategy.root_device if self._trainer else None
         self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, *room)
         self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
         afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
