@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -162,6 +163,9 @@ def main(args: Sequence[str] | None = None) -> int:
             return COMMANDS[command](rest, stop)
     except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # the last of a callback's own needs
         return _fail(2, error)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (RunError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         return _fail(1, error)
     except (KeyboardInterrupt, SystemExit) as error:

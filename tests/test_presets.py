@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,10 @@ def test_names_of_files_come_before_presets_and_others_are_refused(capsys: pytes
     assert "one of the presets best, debug, gatys2015, photo, quick, starry, texture, tutorial, but got stary (did" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's pipe is meant")
+def test_a_reader_that_has_seen_enough_gets_no_error() -> None:
+    command = f"{sys.executable} -m nst presets | true"
+    made = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert made.stdout + made.stderr == ""
