@@ -6,6 +6,7 @@ import re
 import tempfile
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,18 @@ class CLI(LightningCLI):
         self.made_from: Record | None = None
         self.replayed: list[str] = []
         self.notices: list[str] = []
-        super().__init__(
-            StyleTransfer,
-            PictureData,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            seed_everything_default=0,
-            trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
-            parser_kwargs={"prog": prog, "description": description, "exit_on_error": False},
-            run=False,
-            auto_configure_optimizers=False,
-        )
+        with _explained():
+            super().__init__(
+                StyleTransfer,
+                PictureData,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
+                parser_kwargs={"prog": prog, "description": description, "exit_on_error": False},
+                run=False,
+                auto_configure_optimizers=False,
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         try:
@@ -105,15 +107,8 @@ class CLI(LightningCLI):
         trainer.check(self.config.trainer.as_dict(), optimizer)
 
     def instantiate_classes(self) -> None:
-        try:
+        with _explained():
             super().instantiate_classes()
-        except ValueError as error:
-            if isinstance(error, InputError) or not str(error).startswith("Does not validate"):
-                raise
-            raise InputError(
-                f"Expected classes that can be made from their settings, but got one that cannot: "
-                f"{files.one_line(error, longest=2000)}"
-            ) from None
 
     def record(self) -> Record:
         """Describes the run, once its network has been loaded."""
@@ -226,6 +221,20 @@ class CLI(LightningCLI):
             else:
                 checkpoints.check_same(checkpoint, now)
         return path
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what jsonargparse says of a user's class that cannot be made, or written down, into an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, InputError) or not str(error).startswith("Does not validate"):
+            raise
+        raise InputError(
+            f"Expected classes that can be made from their settings, but got one that cannot: "
+            f"{files.one_line(error, longest=2000)}"
+        ) from None
 
 
 def explain(message: str, keys: Iterable[str]) -> str:

@@ -185,5 +185,6 @@ def test_no_more_is_read_than_a_header_needs() -> None:
 
 
 def test_a_record_in_a_sixteen_bit_file_of_another_program_is_found() -> None:
-    tifffile.imwrite("a.tif", torch.zeros(8, 8, 3).numpy().astype("u2"), photometric="rgb", description="how")
+    values = torch.zeros(8, 8, 3).numpy().astype("u2")
+    tifffile.imwrite("a.tif", values, photometric="rgb", description="how", metadata=None)
     assert images.read_metadata("a.tif") == "how"

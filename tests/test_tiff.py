@@ -93,7 +93,7 @@ def test_a_fourth_channel_is_an_opacity_where_the_file_says_so() -> None:
     four = np.dstack([VALUES, np.full((20, 24), 32768, np.uint16)])
     write("a.tif", four, extrasamples=["unassalpha"])
     alpha = images.load("a.tif").alpha
-    assert alpha is not None and float(alpha[0, 0, 0, 0]) == 32768 / np.float32(65535)
+    assert alpha is not None and float(alpha[0, 0, 0, 0]) == float(np.float32(32768) / np.float32(65535))
     write("a.tif", four, extrasamples=["unspecified"])
     assert images.load("a.tif").alpha is None
     np.testing.assert_array_equal(loaded("a.tif"), VALUES / np.float32(65535))

@@ -101,7 +101,10 @@ def install(python: Path, tree: Path, requirements: Requirements, lowest: bool) 
         limits = ["--constraint", tree / "constraints.txt"]
         (tree / "constraints.txt").write_text(requirements.constraints(), encoding="utf-8")
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", *limits)
-    steps = [*requirements.build], ["--no-build-isolation", tree, "pytest"]  # isolated, a build obeys no constraints
+    steps = (
+        [*requirements.build],
+        ["--no-build-isolation", tree, "pytest", "pytest-xdist"],
+    )  # isolated, a build obeys no constraints
     return all(run(*pip, *words, folder=tree)[0] == 0 for words in steps)
 
 
@@ -120,7 +123,7 @@ def attempt(kind: str, home: Path, executable: str, options: Sequence[str]) -> O
             return Outcome(False, "not installed")
         for source in (tree / "nst").rglob("*.py"):  # the README speaks of other files there
             source.unlink()
-        names = [*bounds(requirements.package), *bounds(requirements.build), "pytest"]
+        names = [*bounds(requirements.package), *bounds(requirements.build), "pytest", "pytest-xdist"]
         found = subprocess.run([python, "-c", VERSIONS, *names], capture_output=True, text=True, check=True)
         code, last = run(python, "-m", "pytest", "-m", "not slow", *options, folder=tree)
         return Outcome(code == 0, last, dict(zip(("Python", *names), found.stdout.split(), strict=True)))
