@@ -23,9 +23,9 @@ from PIL import Image
 import nst
 from benchmarks.judge import Judge
 from benchmarks.quality import contact_sheet
-from nst.data import PictureData
-from nst.module import StyleTransfer
-from nst.optimizers import project
+from nst.optimise.module import StyleTransfer
+from nst.optimise.optimizers import project
+from nst.scene.data import PictureData
 from nst.types import InputPath, Pixels, WeightsSource
 
 LABELS = ["vgg16, equal steps", "vgg16, equal time", "compact, equal steps", "compact, equal time"]

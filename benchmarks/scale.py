@@ -35,12 +35,12 @@ def measured(size: int, options: argparse.Namespace) -> dict[str, Any]:
     """Takes steps at a size in this process."""
     import lightning.pytorch as pl
 
-    from nst.callbacks import Checkpoints, Progress, Snapshots
-    from nst.data import PictureData
-    from nst.levels import Level, Painting, Place
-    from nst.module import StyleTransfer
-    from nst.precision import fastest
-    from nst.quiet import quiet_libraries
+    from nst.machine.precision import fastest
+    from nst.machine.quiet import quiet_libraries
+    from nst.optimise.module import StyleTransfer
+    from nst.run.callbacks import Checkpoints, Progress, Snapshots
+    from nst.scene.data import PictureData
+    from nst.scene.levels import Level, Painting, Place
     from nst.types import Bytes, WeightsSource
 
     times: list[float] = []

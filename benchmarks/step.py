@@ -49,8 +49,8 @@ GEMM = 2048
 
 def plain(size: int, backbone: str, steps: int, device: str) -> list[float]:
     """Takes steps in a plain loop and returns the seconds of each."""
-    from nst import weights
-    from nst.features import layer_names
+    from nst.network import weights
+    from nst.network.architecture import layer_names
 
     loaded = weights.load(backbone, "imagenet" if backbone == "compact" else "random:0")  # type: ignore[arg-type]  # argparse
     names, layers = layer_names(loaded.blocks), torch.nn.Sequential()
@@ -103,12 +103,12 @@ def ours(size: int, backbone: str, steps: int, device: str, precision: str | Non
     """Takes steps through the Trainer and returns the seconds of each but the first."""
     import lightning.pytorch as pl
 
-    from nst.callbacks import Checkpoints, Progress, Snapshots
-    from nst.data import PictureData
-    from nst.levels import Level, Painting, Place
-    from nst.module import StyleTransfer
-    from nst.precision import fastest
-    from nst.quiet import quiet_libraries
+    from nst.machine.precision import fastest
+    from nst.machine.quiet import quiet_libraries
+    from nst.optimise.module import StyleTransfer
+    from nst.run.callbacks import Checkpoints, Progress, Snapshots
+    from nst.scene.data import PictureData
+    from nst.scene.levels import Level, Painting, Place
     from nst.types import WeightsSource
 
     marks = []
@@ -154,9 +154,9 @@ def gemm_speed(dtype: torch.dtype, device: str) -> float:
 
 def operations(size: int, backbone: str) -> float:
     """Returns the operations of the convolutions of a step, there and back."""
-    from nst import weights
-    from nst.features import Features
-    from nst.stages import stages
+    from nst.network import weights
+    from nst.network.features import Features
+    from nst.streaming.stages import stages
 
     source = "imagenet" if backbone == "compact" else "random:0"
     network = Features(weights.load(backbone, source), [*STYLE, CONTENT])  # type: ignore[arg-type]  # argparse

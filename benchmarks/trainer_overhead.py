@@ -18,11 +18,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from nst.callbacks import Checkpoints, Progress, Snapshots
-from nst.data import PictureData
-from nst.module import StyleTransfer
-from nst.optimizers import project
-from nst.quiet import quiet_libraries
+from nst.machine.quiet import quiet_libraries
+from nst.optimise.module import StyleTransfer
+from nst.optimise.optimizers import project
+from nst.run.callbacks import Checkpoints, Progress, Snapshots
+from nst.scene.data import PictureData
 from nst.types import Pixels, WeightsSource
 
 

@@ -2,16 +2,16 @@
 
 from importlib.metadata import version
 
-from nst import clock as clock  # before all that loads torch
+from nst.machine import clock as clock
 
 # isort: split
 
 __version__ = version("nst")
 
 from nst.api import stylize
-from nst.data import PictureData
 from nst.errors import InputError, RunError
-from nst.guides import Region, Style
-from nst.module import StyleTransfer
+from nst.optimise.module import StyleTransfer
+from nst.scene.data import PictureData
+from nst.scene.styles import Region, Style
 
 __all__ = ["InputError", "PictureData", "Region", "RunError", "Style", "StyleTransfer", "__version__", "stylize"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from nst.cli import main
+from nst.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,15 +10,16 @@ import lightning.pytorch as pl
 import torch
 from PIL import Image
 
-from nst import images, precision
-from nst.color import Color
-from nst.data import PictureData
-from nst.guides import Region, Style
-from nst.module import StyleTransfer
-from nst.quiet import quiet_libraries
-from nst.trainer import check
+from nst.machine import precision
+from nst.machine.quiet import quiet_libraries
+from nst.network.weights import Backbone
+from nst.optimise.module import StyleTransfer
+from nst.pictures import images
+from nst.pictures.color import Color
+from nst.run.flags import check
+from nst.scene.data import PictureData
+from nst.scene.styles import Region, Style
 from nst.types import InputPath, Pixels, WeightsSource
-from nst.weights import Backbone
 
 Source = str | os.PathLike[str] | Image.Image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -34,3 +35,16 @@ def check_choice(key: str, value: object, choices: Any) -> None:
         shown = [str(name) for name in names]
         several = f"one of {', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else shown[0]
         raise InputError(f"Expected --{key} to be {several}, but got {value}{nearest(str(value), shown)}")
+
+
+def one_line(text: object, longest: int = 300) -> str:
+    """Returns a text as one line that any terminal can print: other characters are escaped, and a long end is cut."""
+    line = " ".join(str(text).split())
+    plain = "".join(x if x.isprintable() else x.encode("unicode_escape").decode("ascii") for x in line)
+    return plain if len(plain) <= longest else f"{plain[:longest]}..."
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Returns a path for a message: bytes that are not UTF-8, line ends and controls are escaped."""
+    text = os.fspath(path)
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode("ascii") for x in text)

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nst.cli import main
-from nst.functional import Moments
-from nst.losses import ContentTarget, Objective, StyleTarget
+from nst.cli.main import main
+from nst.losses.functional import Moments
+from nst.losses.losses import ContentTarget, Objective, StyleTarget
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

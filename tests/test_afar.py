@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nst import images
-from nst.afar import SHARE, lanczos, shrink
-from nst.data import PictureData
 from nst.errors import InputError
-from nst.optimizers import extend
+from nst.optimise.coarse import SHARE
+from nst.pictures import images
+from nst.pictures.geometry import extend, lanczos, resize, shrink
+from nst.scene.data import PictureData
 from nst.types import InputPath, Pixels
 from tests.conftest import fit
 from tests.test_module import module, pictures, run
@@ -21,7 +21,7 @@ from tests.test_module import module, pictures, run
 def test_the_picture_is_scaled_down_as_photograph_and_painting_are(height: int, width: int) -> None:
     picture = torch.rand(1, 3, 97, 130, generator=torch.Generator().manual_seed(0))
     small = shrink(picture, height, width).clamp(0, 1)  # the other one clips
-    torch.testing.assert_close(small, images.resize(picture, height, width), rtol=0, atol=1e-5)
+    torch.testing.assert_close(small, resize(picture, height, width), rtol=0, atol=1e-5)
 
 
 def test_scaling_down_has_a_gradient() -> None:

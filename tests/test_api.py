@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import nst
-from nst import images
+from nst.pictures import images
 from tests.conftest import fit
 
 TINY: dict[str, Any] = {"size": 32, "steps": 2, "backbone": "vgg16", "weights": "random:0"}

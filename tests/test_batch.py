@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst import record
-from nst.batch import Workshop
-from nst.cli import main
-from nst.features import Features
-from nst.targets import Targets
+from nst.cli.jobs import Workshop
+from nst.cli.main import main
+from nst.network.features import Features
+from nst.optimise.targets import Targets
+from nst.run import record
 from tests.conftest import TINY, draw, fit
 
 SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]

@@ -13,10 +13,10 @@ from PIL import Image
 
 from benchmarks import convergence, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
-from nst import functional as F
-from nst import images
-from nst.features import Features
-from nst.weights import load
+from nst.losses import functional as F
+from nst.network.features import Features
+from nst.network.weights import load
+from nst.pictures import images
 from tests.conftest import draw
 
 ROOT = Path(__file__).parent.parent

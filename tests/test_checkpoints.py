@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import checkpoints, record
-from nst.cli import main
+from nst.cli.main import main
 from nst.errors import InputError
+from nst.optimise.resume import FORMAT
+from nst.run import checkpoints, record
 from tests.conftest import draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
@@ -80,7 +81,7 @@ def test_formats_are_known_by_their_number(capfd: pytest.CaptureFixture[str]) ->
     assert fit("--output", "a.png", steps=3) == 0
     assert fit(steps=2) == 0
     checkpoint = load(last())
-    assert checkpoint["nst"]["format"] == checkpoints.FORMAT
+    assert checkpoint["nst"]["format"] == FORMAT
     older = {**checkpoint, "nst": {k: x for k, x in checkpoint["nst"].items() if k not in ("format", "weights")}}
     torch.save(older, "older.ckpt")
     assert fit("--ckpt_path", "older.ckpt", "--output", "b.png", steps=3) == 0

@@ -13,9 +13,10 @@ import pytest
 import tifffile
 from PIL import Image, features
 
-from nst import images
-from nst.claims import claims
 from nst.errors import InputError
+from nst.pictures import images
+from nst.pictures.claims import claims
+from nst.pictures.decoding import MAX_PIXELS
 from tests.test_fuzz import forget, icns, peak, pillow
 
 LARGE = 100_000_000
@@ -26,7 +27,7 @@ def found(data: bytes) -> list[tuple[int, int]]:
     return list(claims(io.BytesIO(data)))
 
 
-def refused(data: bytes, words: str, max_pixels: int = images.MAX_PIXELS) -> None:
+def refused(data: bytes, words: str, max_pixels: int = MAX_PIXELS) -> None:
     """Sees that a file is refused with some words before anything large is made."""
     Path("a").write_bytes(data)
     before = forget()

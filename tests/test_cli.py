@@ -23,10 +23,11 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nst import __version__, images, stylize
-from nst.cli import main
-from nst.module import StyleTransfer
-from nst.settings import explain
+from nst import __version__, stylize
+from nst.cli.explain import explain
+from nst.cli.main import main
+from nst.optimise.module import StyleTransfer
+from nst.pictures import images
 from tests.conftest import TINY, fit
 from tests.test_images import broken_files
 from tests.test_weights import Bomb, narrow

@@ -15,10 +15,10 @@ from skimage.filters import gaussian
 from torch import Tensor
 
 import nst
-import nst.cli
-from nst import color, images
-from nst.data import PictureData
+from nst.cli.main import main
 from nst.errors import InputError
+from nst.pictures import color, images
+from nst.scene.data import PictureData
 from nst.types import InputPath, Pixels
 from tests.conftest import fit
 
@@ -220,9 +220,7 @@ def test_the_photographs_colours_are_kept_in_every_file(pair: tuple[Path, Path],
     assert delta_e(*low) < 5
     assert (made.rgb - plain.rgb).abs().mean() > 0.01  # it did move
     (run,) = Path("lightning_logs").iterdir()
-    assert (
-        nst.cli.main(["export", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--output", f"b{suffix}"]) == 0
-    )
+    assert main(["export", "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--output", f"b{suffix}"]) == 0
     if suffix == ".tif":
         assert tifffile.imread("b.tif").dtype == np.uint16
     assert Path(f"a{suffix}").read_bytes() == Path(f"b{suffix}").read_bytes()

@@ -11,8 +11,9 @@ import pytest
 import safetensors
 import torch
 
-from nst import images
-from nst.weights import BLOCKS, Weights, from_state_dict, indices, read_state_dict
+from nst.network.architecture import BLOCKS, Weights
+from nst.network.weights import from_state_dict, indices, read_state_dict
+from nst.pictures import images
 from tests.conftest import draw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nst.cli import main
+from nst.cli.main import main
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SMALL = ["--data.size", "48", "--data.steps", "2", "--trainer.enable_progress_bar", "false"]

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import images
-from nst.data import PictureData, sample_path
 from nst.errors import InputError
-from nst.levels import Steps, fit
+from nst.pictures import images
+from nst.pictures.geometry import fit
+from nst.scene.data import PictureData, sample_path
+from nst.scene.levels import Steps
 from nst.types import InputPath, Pixels
 from tests.conftest import draw
 

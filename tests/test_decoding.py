@@ -15,8 +15,10 @@ import tifffile
 import torch
 from PIL import Image, ImageFile, PngImagePlugin
 
-from nst import decoding, images
 from nst.errors import InputError
+from nst.pictures import decoding, images
+from nst.pictures.decoding import read_metadata
+from nst.pictures.files import SUFFIXES
 from tests.test_claims import chunk
 from tests.test_fuzz import forget, peak
 
@@ -51,7 +53,7 @@ def test_only_formats_of_pictures_are_tried(monkeypatch: pytest.MonkeyPatch) -> 
             InputError, match=rf"{name} is none that can be read; give one of PNG, JPEG, TIFF, .*, TGA$"
         ):
             images.load(name, "data.content")
-        assert images.read_metadata(name) is None
+        assert read_metadata(name) is None
     assert not {"EPS", "WMF", "MPEG", "HDF5"} & set(decoding.FORMATS)
 
 
@@ -79,7 +81,7 @@ def test_what_is_no_file_is_refused() -> None:
         with pytest.raises(InputError, match=rf"^Expected --data.content to be a picture file, but {words}$") as caught:
             images.load(name, "data.content")
         assert str(caught.value).encode() and str(caught.value).isprintable()
-        assert images.read_metadata(name) is None
+        assert read_metadata(name) is None
 
 
 def test_a_file_that_vanishes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,14 +126,14 @@ def test_settings_of_pillow_are_left_as_they_were(monkeypatch: pytest.MonkeyPatc
     images.save(torch.rand(1, 3, 150, 150), "b.tif")
     for name in ("a.png", "b.tif"):
         assert images.load(name).width in (200, 150)  # our own limit counts
-        assert images.read_metadata(name) is None
+        assert read_metadata(name) is None
         Path(name).write_bytes(Path(name).read_bytes()[:60])
         with pytest.raises(InputError):
             images.load(name)
     assert (Image.MAX_IMAGE_PIXELS, warnings.filters, logging.getLogger("PIL").level) == (12_345, filters, level)
 
 
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_record_is_found_without_decoding(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images.save(torch.zeros(1, 3, 8, 8), f"a{suffix}", metadata="how it was made")
 
@@ -139,7 +141,7 @@ def test_a_record_is_found_without_decoding(suffix: str, monkeypatch: pytest.Mon
         raise AssertionError("decoded")
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
-    assert images.read_metadata(f"a{suffix}") == "how it was made"
+    assert read_metadata(f"a{suffix}") == "how it was made"
 
 
 def test_the_record_of_a_large_picture_is_found() -> None:
@@ -147,7 +149,7 @@ def test_the_record_of_a_large_picture_is_found() -> None:
     text.add_text("nst", "how it was made")
     Image.new("1", (20_000, 20_000)).save("a.png", pnginfo=text)
     before = forget()
-    assert images.read_metadata("a.png") == "how it was made"
+    assert read_metadata("a.png") == "how it was made"
     assert peak() - before < 20_000_000
 
 
@@ -155,7 +157,7 @@ def test_the_record_of_a_large_picture_is_found() -> None:
 def test_what_is_too_long_is_no_record(suffix: str) -> None:
     for length, found in ((decoding.LONGEST_TEXT, True), (decoding.LONGEST_TEXT + 1, False)):
         images.save(torch.zeros(1, 3, 8, 8), f"a{suffix}", metadata="x" * length)
-        assert (images.read_metadata(f"a{suffix}") is not None) is found
+        assert (read_metadata(f"a{suffix}") is not None) is found
         assert images.load(f"a{suffix}").width == 8
 
 
@@ -166,9 +168,9 @@ def test_texts_that_unpack_to_more_are_no_record() -> None:
     before = forget()
     for bomb in (chunk(b"zTXt", b"nst\0\0" + packed), chunk(b"iTXt", b"nst\0\1\0\0\0" + packed)):
         Path("a.png").write_bytes(head + bomb + rest)
-        assert images.read_metadata("a.png") is None
+        assert read_metadata("a.png") is None
         Path("b.png").write_bytes(head + 500 * bomb + rest)
-        assert images.read_metadata("b.png") is None
+        assert read_metadata("b.png") is None
     assert peak() - before < 150_000_000  # Pillow keeps 64 MiB of texts, and joins them
 
 
@@ -180,11 +182,11 @@ def test_no_more_is_read_than_a_header_needs() -> None:
     Path("a.tif").write_bytes(data)
     os.truncate("a.tif", 500_000_000)  # a hole
     before = forget()
-    assert images.read_metadata("a.tif") is None
+    assert read_metadata("a.tif") is None
     assert peak() - before < 100_000_000
 
 
 def test_a_record_in_a_sixteen_bit_file_of_another_program_is_found() -> None:
     values = torch.zeros(8, 8, 3).numpy().astype("u2")
     tifffile.imwrite("a.tif", values, photometric="rgb", description="how", metadata=None)
-    assert images.read_metadata("a.tif") == "how"
+    assert read_metadata("a.tif") == "how"

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from nst import color, starts
 from nst.errors import InputError, check_choice
-from nst.features import Features, Pooling
-from nst.levels import Level
-from nst.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
-from nst.streaming import Eye
+from nst.losses.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
+from nst.network.architecture import Pooling
+from nst.network.features import Features
+from nst.optimise import starts
+from nst.pictures import color
+from nst.scene.levels import Level
+from nst.streaming.scanner import Eye
 from tests.test_compact import random_weights
 
 

@@ -10,16 +10,18 @@ import torch
 import torchvision
 from torch import nn
 
-from nst import images, weights
 from nst.errors import InputError
-from nst.features import DEVIATION, MEAN, Features, check_layers, layer_names
+from nst.network import weights
+from nst.network.architecture import Weights, layer_names
+from nst.network.features import DEVIATION, MEAN, Features, check_layers
+from nst.pictures import images
 
 
 def picture(height: int = 40, width: int = 36, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def reference(family: str, loaded: weights.Weights) -> nn.Sequential:
+def reference(family: str, loaded: Weights) -> nn.Sequential:
     """torchvision's features with the same weights, its ReLUs not in place so that every layer can be compared."""
     sequence: nn.Sequential = getattr(torchvision.models, family)(weights=None).features
     for layer in sequence:

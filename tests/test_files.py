@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import files, images
-from nst.errors import InputError, RunError
+from nst.errors import InputError, RunError, one_line, shown
+from nst.pictures import files, images
+from nst.pictures.files import SUFFIXES
 
 LONGEST = "n" * 251 + ".png"
 """A name of 255 bytes, the most that common file systems hold."""
@@ -42,14 +43,14 @@ def names() -> list[str]:
     ],
 )
 def test_names_can_be_printed(name: str, words: str) -> None:
-    assert files.shown(name) == words
-    assert files.shown(name).encode() and files.shown(name).isprintable()
+    assert shown(name) == words
+    assert shown(name).encode() and shown(name).isprintable()
 
 
 def test_long_texts_are_one_line_with_an_end() -> None:
-    assert files.one_line("a\n  b\tc") == "a b c"
-    assert files.one_line("x" * 1000) == "x" * 300 + "..."
-    assert files.one_line("\0") == "\\x00"
+    assert one_line("a\n  b\tc") == "a b c"
+    assert one_line("x" * 1000) == "x" * 300 + "..."
+    assert one_line("\0") == "\\x00"
 
 
 def test_a_write_replaces_what_was_there_and_follows_the_umask() -> None:
@@ -124,7 +125,7 @@ def _small_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_small_disk")
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_each_format_reports_a_full_disk(suffix: str) -> None:
     with pytest.raises(RunError, match=rf"write a{suffix}, but the system says: File too large"):
         images.save(torch.rand(1, 3, 400, 400), f"a{suffix}")

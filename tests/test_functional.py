@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from nst import functional as F
+from nst.losses import functional as F
 
 
 def features(seed: int, *shape: int) -> torch.Tensor:

@@ -23,9 +23,11 @@ import tifffile
 import torch
 from PIL import Image, ImageFile
 
-from nst import images
 from nst.errors import InputError
-from nst.guides import read_mask
+from nst.pictures import images
+from nst.pictures.decoding import read_metadata
+from nst.pictures.profiles import srgb_profile
+from nst.scene.masks import read_mask
 
 LIMIT = 1 << 20
 """Pixels that a damaged file may claim here."""
@@ -96,7 +98,7 @@ def psd() -> bytes:
 
 
 def profile() -> bytes:
-    return images.srgb_profile().replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
+    return srgb_profile().replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be"))
 
 
 KINDS: dict[str, dict[str, Callable[[], bytes]]] = {
@@ -197,7 +199,7 @@ def mended(png: bytes) -> bytes:
 
 def examine(path: Path) -> str:
     """Reads a file in every way; returns what came of it, and fails for anything but a picture or one line."""
-    text = images.read_metadata(path)
+    text = read_metadata(path)
     assert text is None or isinstance(text, str)
     loaded, said = None, ""
     try:

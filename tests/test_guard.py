@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from nst.errors import RunError
-from nst.guard import RISE, DivergenceError, Guard
-from nst.optimizers import halve
+from nst.optimise.guard import RISE, DivergenceError, Guard
+from nst.optimise.optimizers import halve
 from tests.conftest import fit
 from tests.test_module import lbfgs, module, pictures, run
 

@@ -16,16 +16,21 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import nst
-from nst import functional as F
-from nst import guides, images, record, weights
-from nst.data import PictureData
-from nst.features import Features
-from nst.guides import Region, Style, read_mask
-from nst.images import Picture
-from nst.levels import Level
-from nst.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget
-from nst.streaming import Eye
-from nst.targets import Targets
+from nst.cli.main import main
+from nst.losses import functional as F
+from nst.losses.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget
+from nst.network import weights
+from nst.network.features import Features
+from nst.optimise.targets import Targets
+from nst.pictures import images
+from nst.pictures.images import Picture
+from nst.run import record
+from nst.scene import styles as guides
+from nst.scene.data import PictureData
+from nst.scene.levels import Level
+from nst.scene.masks import read_mask
+from nst.scene.styles import Region, Style
+from nst.streaming.scanner import Eye
 from nst.types import InputPath, Pixels
 from tests.conftest import TINY, draw, fit, statistics
 from tests.test_streaming import made, noise, reference, seen
@@ -357,7 +362,7 @@ def test_what_is_kept_is_the_photograph() -> None:
     assert (made[:, 24:] != photograph[:, 24:]).any(axis=(0, 2)).all()
     (run,) = Path("lightning_logs").iterdir()
     checkpoint = str(run / "checkpoints" / "last.ckpt")
-    assert nst.cli.main(["export", "--ckpt_path", checkpoint, "--output", "b.png"]) == 0
+    assert main(["export", "--ckpt_path", checkpoint, "--output", "b.png"]) == 0
     assert (pixels("a.png") == pixels("b.png")).all()
     assert fit(*options, steps=1) == 0
     other = str(Path("lightning_logs/version_1/checkpoints/last.ckpt"))
@@ -500,8 +505,8 @@ def test_a_picture_with_regions_is_made_again_from_itself() -> None:
         "  regions:\n    left: {mask: ../left.png, content_weight: 2}\n"
     )
     command = ["fit", *TINY, "--data.content", "photo.png", "--data.steps", "3", "--output", "a.png"]
-    assert nst.cli.main([*command, "--config", "look/c.yaml"]) == 0
-    assert nst.cli.main(["fit", "--config", "a.png", "--output", "b.png"]) == 0
+    assert main([*command, "--config", "look/c.yaml"]) == 0
+    assert main(["fit", "--config", "a.png", "--output", "b.png"]) == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
     files = record.read("a.png")["files"]
     assert {"data.style[0]", "data.style[1]", "data.regions.left.mask"} <= set(files)

@@ -11,8 +11,11 @@ import tifffile
 import torch
 from PIL import Image, ImageCms
 
-from nst import images
 from nst.errors import InputError
+from nst.pictures import images
+from nst.pictures.files import SUFFIXES
+from nst.pictures.geometry import periodic, resize
+from nst.pictures.profiles import srgb_profile
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -86,11 +89,11 @@ def test_a_transparent_palette_has_alpha(tmp_path: Path) -> None:
 
 def test_resizing_is_antialiased_and_keeps_the_mean() -> None:
     board = torch.from_numpy(np.indices((64, 64)).sum(0) % 2).float().expand(1, 3, 64, 64)
-    small = images.resize(board.contiguous(), 8, 8)
+    small = resize(board.contiguous(), 8, 8)
     torch.testing.assert_close(small[..., 2:-2, 2:-2], torch.full((1, 3, 4, 4), 0.5), atol=0.01, rtol=0)
     edge = torch.zeros(1, 3, 8, 8)
     edge[..., 4:] = 1
-    large = images.resize(edge, 32, 32)
+    large = resize(edge, 32, 32)
     assert large.min() == 0
     assert large.max() == 1  # Lanczos rings past it, and is clipped
 
@@ -105,7 +108,7 @@ def test_a_periodic_picture_has_no_seam_and_is_the_same_inside() -> None:
     y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 48), indexing="ij")
     wave = 0.1 * torch.sin(40 * x + 30 * y)
     photograph = torch.stack([0.2 + 0.5 * x + wave, 0.3 + 0.4 * y + wave, 0.5 + wave])[None]  # as light falls off
-    made = images.periodic(photograph)
+    made = periodic(photograph)
     assert min(seam(photograph, 2), seam(photograph, 3)) > 1.5
     assert max(seam(made, 2), seam(made, 3)) < 1
     torch.testing.assert_close(made.mean((2, 3)), photograph.mean((2, 3)), atol=2e-3, rtol=0)
@@ -113,10 +116,10 @@ def test_a_periodic_picture_has_no_seam_and_is_the_same_inside() -> None:
     assert (made[inside].diff(dim=3) - photograph[inside].diff(dim=3)).abs().mean() < 0.02
     # what tiles already has no such part
     again = 0.5 + 0.2 * torch.sin(2 * torch.pi * torch.arange(32) / 32).expand(1, 3, 32, 32)
-    torch.testing.assert_close(images.periodic(again.contiguous()), again, atol=0.04, rtol=0)
+    torch.testing.assert_close(periodic(again.contiguous()), again, atol=0.04, rtol=0)
 
 
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_saving_and_loading_gives_the_picture_back(tmp_path: Path, suffix: str) -> None:
     ramp = torch.linspace(0, 1, 32).expand(1, 3, 24, 32).contiguous()
     images.save(ramp, tmp_path / f"a{suffix}")
@@ -130,7 +133,7 @@ def test_saving_and_loading_gives_the_picture_back(tmp_path: Path, suffix: str) 
     else:
         with tifffile.TiffFile(tmp_path / f"a{suffix}") as tiff:
             assert tiff.pages.first.dtype == np.uint16
-            assert tiff.pages.first.tags["InterColorProfile"].value == images.srgb_profile()
+            assert tiff.pages.first.tags["InterColorProfile"].value == srgb_profile()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])

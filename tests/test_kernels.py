@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst import kernels
-from nst.features import Padding
-from nst.kernels import Convolution, mask, max_pool, max_pool_gradient
+from nst.network.architecture import Padding
+from nst.streaming import kernels
+from nst.streaming.kernels import Convolution, mask, max_pool, max_pool_gradient
 
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 

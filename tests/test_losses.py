@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from nst import functional as F
 from nst.errors import InputError
-from nst.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget, TotalVariationLoss
+from nst.losses import functional as F
+from nst.losses.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget, TotalVariationLoss
 from tests.conftest import aim, statistics
 
 

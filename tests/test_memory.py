@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from nst import memory
-from nst.streaming import eye_for, working_type
+from nst.machine import memory
+from nst.streaming.scanner import eye_for, working_type
 from tests.test_streaming import made
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")

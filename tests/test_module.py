@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst import functional as F
-from nst.afar import shrink
-from nst.data import PictureData
 from nst.errors import InputError
-from nst.features import Features
-from nst.levels import Level, Painting, Place
-from nst.module import StyleTransfer, shown_picture
-from nst.optimizers import project, resample, resample_state
-from nst.starts import start
-from nst.streaming import Eye
+from nst.losses import functional as F
+from nst.network.features import Features
+from nst.network.weights import load
+from nst.optimise.module import StyleTransfer, shown_picture
+from nst.optimise.optimizers import project, resample_state
+from nst.optimise.starts import start
+from nst.pictures.geometry import resample, shrink
+from nst.scene.data import PictureData
+from nst.scene.levels import Level, Painting, Place
+from nst.streaming.scanner import Eye
 from nst.types import InputPath, Pixels, WeightsSource
-from nst.weights import load
 from tests.conftest import draw
 from tests.test_images import seam
 
@@ -319,7 +319,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
 def test_pictures_too_large_for_the_network_are_refused(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nst.memory.free", lambda device: 10**6)
+    monkeypatch.setattr("nst.machine.memory.free", lambda device: 10**6)
     with pytest.raises(InputError, match=r"48×40 pixels need about .* MiB and cpu has 976.6 KiB; lower --data.size"):
         run(module(), pictures(pair, 1))
 
@@ -413,9 +413,9 @@ def test_a_checkpoint_is_checked_without_a_change_and_restored_once(
         go_on(eye, room, given)
 
     monkeypatch.setattr(Eye, "go_on_with", watch)
-    monkeypatch.setattr("nst.memory.free", lambda device: 8 << 30)
+    monkeypatch.setattr("nst.machine.memory.free", lambda device: 8 << 30)
     assert fit(steps=1) == 0
-    monkeypatch.setattr("nst.memory.free", lambda device: 4 << 30)  # less than before
+    monkeypatch.setattr("nst.machine.memory.free", lambda device: 4 << 30)  # less than before
     assert fit("--ckpt_path", "last", steps=2) == 0
     ((free, before),) = rooms
     assert before - free == 4 << 30

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst import record
-from nst.cli import main
+from nst.cli.main import main
+from nst.run import record
 from tests.conftest import TINY, draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
@@ -86,7 +86,7 @@ def test_brackets_are_a_name_before_they_are_a_pattern() -> None:
 
 
 def test_an_input_that_vanishes_on_the_way_takes_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nst.module import StyleTransfer
+    from nst.optimise.module import StyleTransfer
 
     begin = StyleTransfer.begin
 

@@ -13,16 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nst import functional as F
-from nst import weights
-from nst.color import Matching
-from nst.data import PictureData
 from nst.errors import InputError
-from nst.features import Features, Padding
-from nst.functional import Distance
-from nst.guides import Region, Style
-from nst.losses import ContentLoss, ContentTarget, StyleLoss, StyleTarget
-from nst.module import StyleTransfer
+from nst.losses import functional as F
+from nst.losses.functional import Distance
+from nst.losses.losses import ContentLoss, ContentTarget, StyleLoss, StyleTarget
+from nst.network import weights
+from nst.network.architecture import Padding
+from nst.network.features import Features
+from nst.optimise.module import StyleTransfer
+from nst.pictures.color import Matching
+from nst.scene.data import PictureData
+from nst.scene.styles import Region, Style
 from nst.types import InputPath, Pixels, WeightsSource
 from tests.conftest import draw
 from tests.test_module import run

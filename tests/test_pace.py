@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nst.cli import main
-from nst.data import PictureData
+from nst.cli.main import main
 from nst.errors import InputError
-from nst.levels import Level
-from nst.pace import RESERVE, WINDOW, Pace
+from nst.optimise.pace import RESERVE, WINDOW, Pace
+from nst.scene.data import PictureData
+from nst.scene.levels import Level
 from nst.types import InputPath, Pixels, Seconds
 from tests.conftest import fit
 
@@ -27,7 +27,7 @@ def levels(*seconds: float | None, min_improvement: float = 0.0) -> list[Level]:
 
 def test_levels_share_the_time_that_is_left_after_the_preparations(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("nst.pace.time.monotonic", lambda: now)
+    monkeypatch.setattr("nst.optimise.pace.time.monotonic", lambda: now)
     plan = levels(10.0, 30.0)
     own, loss = Pace(plan, spent=4.0), torch.tensor(1.0)
     now = 3.0

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from nst import functional as F
-from nst.data import PictureData
-from nst.module import StyleTransfer
-from nst.streaming import Eye
-from nst.targets import Targets
+from nst.losses import functional as F
+from nst.machine import numerics
+from nst.machine.numerics import exact
+from nst.optimise.module import StyleTransfer
+from nst.optimise.targets import Targets
+from nst.scene.data import PictureData
+from nst.streaming.scanner import Eye
 from nst.types import InputPath, Pixels, WeightsSource
 from tests.conftest import draw
 
@@ -73,7 +75,7 @@ class Device(TorchDispatchMode):
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    monkeypatch.setattr(F, "SINGLE", (*F.SINGLE, AWAY.type))
+    monkeypatch.setattr(numerics, "SINGLE", (*numerics.SINGLE, AWAY.type))
     with Device():
         yield AWAY
 
@@ -89,7 +91,7 @@ def test_the_device_refuses_what_it_lacks(device: torch.device) -> None:
 
 def test_exact_is_float64_where_there_is_some(device: torch.device) -> None:
     for x in (torch.ones(3), torch.ones(3).to(device)):
-        assert F.exact(x).dtype == torch.float64 and F.exact(x).device.type == "cpu"
+        assert exact(x).dtype == torch.float64 and exact(x).device.type == "cpu"
 
 
 def test_eigh_goes_by_way_of_the_cpu(device: torch.device) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nst import precision
 from nst.errors import InputError
+from nst.machine import precision
 
 
 @pytest.fixture(autouse=True)

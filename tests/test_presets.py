@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst import presets
-from nst.cli import main
+from nst.cli import presets
+from nst.cli.main import main
 from tests.conftest import fit
 
 SMALL = ["--data.size", "48", "--data.steps", "1", "--trainer.enable_progress_bar", "false"]

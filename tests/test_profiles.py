@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from nst import images
-from nst.profiles import is_srgb, srgb_profile, to_srgb
+from nst.pictures import images
+from nst.pictures.profiles import is_srgb, srgb_profile, to_srgb
 from tests.test_images import BLUE, RED, corner
 
 SKIMAGE = files("skimage").joinpath("data")

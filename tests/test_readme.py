@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from nst.cli import main
-from nst.weights import load
+from nst.cli.main import main
+from nst.network.weights import load
 from tests.conftest import draw
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,14 @@ import torch
 import yaml
 from PIL import Image
 
-from nst import __version__, images, record, weights
-from nst.cli import main
+from nst import __version__
+from nst.cli.main import main
 from nst.errors import InputError
+from nst.network import weights
+from nst.pictures import images
+from nst.pictures.decoding import read_metadata
+from nst.pictures.files import SUFFIXES
+from nst.run import record
 from tests.conftest import draw, fit
 from tests.test_weights import narrow
 
@@ -29,7 +34,7 @@ def run(*options: str) -> int:
     return main(["fit", *options, *QUIET])
 
 
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_holds_settings_versions_and_digests(tmp_path: Path, suffix: str) -> None:
     assert fit("--seed_everything", "7", "--output", f"a{suffix}") == 0
     made = record.read(f"a{suffix}")
@@ -50,7 +55,7 @@ def test_every_format_holds_settings_versions_and_digests(tmp_path: Path, suffix
     assert not {"output", "ckpt_path", "config"} & set(config)
 
 
-@pytest.mark.parametrize("suffix", images.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_picture_makes_itself_again_bit_for_bit(suffix: str) -> None:
     clear = Image.open("photo.png").convert("RGBA")
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
@@ -148,22 +153,22 @@ def test_records_are_plain_text_whatever_the_names(tmp_path: Path) -> None:
     text = record.dump(record.make({"data": {"content": name}}, {"data.content": draw(tmp_path / name)}, "x"), 1, True)
     assert text.isascii()
     assert yaml.safe_load(text)["files"]["data.content"]["path"].endswith(name)
-    for suffix in images.SUFFIXES:
+    for suffix in SUFFIXES:
         images.save(torch.zeros(1, 3, 8, 8), f"a{suffix}", metadata=text)
-        assert images.read_metadata(f"a{suffix}") == text
+        assert read_metadata(f"a{suffix}") == text
 
 
 def test_a_record_too_long_for_jpeg_is_left_out_and_the_picture_is_kept() -> None:
     for suffix in (".jpg", ".png", ".webp", ".tif"):
         images.save(torch.zeros(1, 3, 8, 8), f"a{suffix}", metadata="x" * 100_000)
         assert images.load(f"a{suffix}").width == 8
-        assert images.read_metadata(f"a{suffix}") == (None if suffix == ".jpg" else "x" * 100_000)
+        assert read_metadata(f"a{suffix}") == (None if suffix == ".jpg" else "x" * 100_000)
 
 
 def test_metadata_changes_no_pixel(tmp_path: Path) -> None:
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 4, 64)
-    for suffix in images.SUFFIXES:
+    for suffix in SUFFIXES:
         images.save(ramp, f"a{suffix}")
         images.save(ramp, f"b{suffix}", metadata="text")
-        assert images.read_metadata(f"a{suffix}") is None
+        assert read_metadata(f"a{suffix}") is None
         np.testing.assert_array_equal(images.load(f"a{suffix}").rgb, images.load(f"b{suffix}").rgb)

@@ -12,10 +12,11 @@ import pytest
 import torch
 import yaml
 
-from nst import images, record
-from nst.cli import main
+from nst.cli.main import main
 from nst.errors import InputError
-from nst.replay import OPTIMIZERS, SCHEDULERS, Replay
+from nst.pictures import images
+from nst.run import record
+from nst.run.replay import OPTIMIZERS, SCHEDULERS, Replay
 from tests.conftest import fit
 
 pytestmark = pytest.mark.usefixtures("pair", "trap")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nst.errors import RunError
-from nst.runs import RunFolder
+from nst.run.folders import RunFolder
 
 
 def test_folders_are_numbered_on_and_claimed_when_asked_for(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import files
-from nst.cli import main
-from nst.data import PictureData
-from nst.module import StyleTransfer
-from nst.stopping import SIGNALS, Stop
-from nst.targets import Targets
+from nst.cli.main import main
+from nst.optimise.module import StyleTransfer
+from nst.optimise.targets import Targets
+from nst.pictures import files
+from nst.run.stopping import SIGNALS, Stop
+from nst.scene.data import PictureData
 from tests.conftest import TINY, draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst import weights
-from nst.callbacks import Progress
 from nst.errors import InputError, RunError
-from nst.features import Features
-from nst.functional import moments
-from nst.losses import Objective
-from nst.plan import Plan, choose, streamed, whole
-from nst.stages import stages
-from nst.streaming import Eye, eye_for
-from nst.walk import Walk, bands
+from nst.losses.functional import moments
+from nst.losses.losses import Objective
+from nst.network import weights
+from nst.network.features import Features
+from nst.run.callbacks import Progress
+from nst.streaming.plan import Plan, choose, streamed, whole
+from nst.streaming.scanner import Eye, eye_for
+from nst.streaming.stages import stages
+from nst.streaming.walk import Walk, bands
 from tests.conftest import aim, fit, statistics
 from tests.test_compact import random_weights
 from tests.test_guard import Poison
@@ -191,7 +191,7 @@ def test_without_a_gradient_nothing_is_kept() -> None:
             kept.append(len(self.inputs))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst.streaming.Walk", Watched)
+        patch.setattr("nst.streaming.scanner.Walk", Watched)
         with torch.no_grad():
             Eye(network).statistics(picture, objective)
         Eye(network).statistics(picture.requires_grad_(), objective)
@@ -246,7 +246,7 @@ def test_the_screen_shows_the_bands_of_a_long_step(pair: tuple[Path, Path], stre
     progress = Progress()
     progress._pause = 0.0  # every step is a long one
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+        patch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
         run(module(streaming=streaming), pictures(pair, 2), callbacks=[progress], enable_progress_bar=True)
     bands = [postfix["band"] for postfix in shown if "band" in postfix]
     if streaming == "off":
@@ -293,7 +293,7 @@ def test_a_run_in_bands_resumes_to_the_bit(pair: tuple[Path, Path], options: lis
 def test_a_run_goes_on_in_the_bands_that_it_had(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[float] = []
     for steps, free in ((2, 1 << 30), (4, 9 << 30)):  # with more memory than there was before
-        monkeypatch.setattr("nst.memory.free", lambda device, free=free: free)
+        monkeypatch.setattr("nst.machine.memory.free", lambda device, free=free: free)
         assert fit("--ckpt_path", "last", steps=steps) == 0 if rooms else fit(steps=steps) == 0
         rooms.append(last(len(rooms))["nst"]["room"])
     assert rooms[0] == rooms[1] < 1 << 30

@@ -19,15 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nst import files, images
-from nst.cli import main
+from nst.cli.main import main
+from nst.pictures import files, images
 from tests.conftest import TINY, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 
 FORKER = """
 import os, sys, torch
-from nst.cli import main
+from nst.cli.main import main
 torch.set_num_threads(1)  # threads do not survive a fork
 for line in sys.stdin:
     child = os.fork()

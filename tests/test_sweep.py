@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst import images, record
-from nst.cli import main
+from nst.cli.main import main
+from nst.cli.sweep import lay_out, points, split, swept
 from nst.errors import InputError
-from nst.sweep import lay_out, points, split, swept
+from nst.pictures.decoding import read_metadata
+from nst.run import record
 from tests.conftest import TINY, draw, fit
 
 SMALL = [*TINY[:4], "--data.size", "40", "--trainer.accelerator", "cpu", "--data.steps", "2"]
@@ -76,7 +77,7 @@ def test_the_sheet_shows_every_picture_at_its_place(pair: tuple[Path, Path], cap
     assert sweep(*options) == 0
     assert "6 pictures: 0 made, 6 skipped, 0 failed" in capfd.readouterr().out
     assert Path("sheet.png").read_bytes() == first
-    assert "nst sweep --model.backbone vgg16" in str(images.read_metadata("sheet.png"))
+    assert "nst sweep --model.backbone vgg16" in str(read_metadata("sheet.png"))
     with pytest.raises(InputError, match="holds none"):
         record.read("sheet.png")
 
@@ -103,7 +104,7 @@ def test_layers_are_swept_and_long_names_cut(pair: tuple[Path, Path]) -> None:
 
 def test_labels_grow_with_pictures() -> None:
     draw(Path("a.png"), (480, 320))
-    from nst.batch import Job
+    from nst.cli.jobs import Job
 
     sheet = lay_out([Job("a", [], Path("a.png"))] * 2, [], {"--x": ["1", "2"]})
     assert sheet.width > 2 * 480

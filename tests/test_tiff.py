@@ -12,8 +12,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from nst import images
 from nst.errors import InputError
+from nst.pictures import images
+from nst.pictures.profiles import srgb_profile
 
 VALUES = np.random.default_rng(4).integers(0, 65536, (20, 24, 3), dtype=np.uint16)
 
@@ -76,7 +77,7 @@ def test_lzw_is_read_with_all_its_bits(order: str, predictor: int) -> None:
         {"compression": "zlib"},
         {"compression": "zlib", "predictor": True, "rowsperstrip": 3},
         {"compression": "zlib", "predictor": True, "tile": (16, 16)},
-        {"compression": "zlib", "iccprofile": images.srgb_profile()},
+        {"compression": "zlib", "iccprofile": srgb_profile()},
     ],
 )
 def test_every_layout_gives_every_value(order: str, options: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from nst.errors import InputError
-from nst.trainer import FLAGS, check
+from nst.run.flags import FLAGS, check
 from tests.conftest import fit
 
 pytestmark = pytest.mark.usefixtures("pair")

@@ -23,11 +23,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from nst import weights
 from nst.errors import InputError
+from nst.network import weights
+from nst.network.architecture import BLOCKS
 
 
-def narrow(blocks: tuple[int, ...] = weights.BLOCKS["vgg16"], width: int = 4) -> dict[str, Tensor]:
+def narrow(blocks: tuple[int, ...] = BLOCKS["vgg16"], width: int = 4) -> dict[str, Tensor]:
     """A whole network's state dict, but with few channels."""
     generator, channels, state = torch.Generator().manual_seed(0), 3, {}
     for i in weights.indices(blocks):
@@ -46,7 +47,7 @@ def test_files_of_every_kind_are_read(tmp_path: Path, suffix: str, prefix: str, 
     safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     for backbone in ("vgg16", "auto"):
         loaded = weights.load(backbone, str(path))
-        assert loaded.blocks == weights.BLOCKS["vgg16"]
+        assert loaded.blocks == BLOCKS["vgg16"]
         assert torch.equal(loaded.convolutions[12][0], narrow()["features.28.weight"])
         assert torch.equal(loaded.convolutions[12][1], narrow()["features.28.bias"])
 
@@ -58,12 +59,12 @@ def test_half_precision_files_become_float32(tmp_path: Path) -> None:
 
 
 def test_a_file_tells_its_family() -> None:
-    assert weights.from_state_dict(narrow(weights.BLOCKS["vgg19"]), "a").blocks == weights.BLOCKS["vgg19"]
+    assert weights.from_state_dict(narrow(BLOCKS["vgg19"]), "a").blocks == BLOCKS["vgg19"]
 
 
 def test_indices_are_torchvisions() -> None:
-    assert weights.indices(weights.BLOCKS["vgg16"]) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    assert weights.indices(weights.BLOCKS["vgg19"]) == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
+    assert weights.indices(BLOCKS["vgg16"]) == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert weights.indices(BLOCKS["vgg19"]) == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34]
 
 
 def test_another_networks_file_is_refused_by_its_missing_keys(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_texts_are_refused(tmp_path: Path, name: str, text: str) -> None:
 
 def test_names_of_files_count_whatever_their_case(tmp_path: Path) -> None:
     safetensors.torch.save_file(narrow(), tmp_path / "net.SafeTensors")
-    assert weights.load("auto", str(tmp_path / "net.SafeTensors")).blocks == weights.BLOCKS["vgg16"]
+    assert weights.load("auto", str(tmp_path / "net.SafeTensors")).blocks == BLOCKS["vgg16"]
     (tmp_path / "net.SafeTensors").rename(tmp_path / "net.pth")
     with pytest.raises(InputError, match=r"net.pth to be a state dict .*it is not what torch writes"):
         weights.load("auto", str(tmp_path / "net.pth"))
@@ -221,7 +222,7 @@ def test_keys_that_are_no_texts_are_ignored(tmp_path: Path) -> None:
     state: dict[object, Tensor] = {3: torch.zeros(1)}
     state.update(narrow())
     torch.save(state, tmp_path / "net.pth")
-    assert weights.load("auto", str(tmp_path / "net.pth")).blocks == weights.BLOCKS["vgg16"]
+    assert weights.load("auto", str(tmp_path / "net.pth")).blocks == BLOCKS["vgg16"]
 
 
 @pytest.mark.parametrize("path", ["fifo.pth", "/dev/zero"])
@@ -310,7 +311,7 @@ class Enum:
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     folder = tmp_path / "served"
     folder.mkdir()
-    torch.save(narrow(weights.BLOCKS["vgg19"]), folder / "net.pth")
+    torch.save(narrow(BLOCKS["vgg19"]), folder / "net.pth")
     digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()[:8]
     (folder / "net.pth").rename(folder / f"vgg19-{digest}.pth")
     with Server(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as running:
@@ -334,7 +335,7 @@ def test_weights_are_downloaded_into_torch_home_once(server: Server, tmp_path: P
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).is_file()
     server.shutdown()
     server.server_close()
-    assert weights.load("vgg19").blocks == weights.BLOCKS["vgg19"]  # from the cache
+    assert weights.load("vgg19").blocks == BLOCKS["vgg19"]  # from the cache
 
 
 def test_a_download_with_another_hash_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

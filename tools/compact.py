@@ -40,10 +40,12 @@ from compacting.tune import FineTuner, Log, Recipe
 from torch import Tensor
 
 import nst
-from nst import images
 from nst.errors import InputError
-from nst.features import layer_names
-from nst.weights import Weights, from_state_dict, indices, read_state_dict
+from nst.network.architecture import Weights, layer_names
+from nst.network.weights import from_state_dict, indices, read_state_dict
+from nst.pictures import images
+from nst.pictures.files import SUFFIXES, write_atomically
+from nst.pictures.geometry import resize
 
 WIDTHS = {
     "vgg16": (16, 32, 48, 64, 64, 80, 96, 192, 224, 224, 320, 32, 32),
@@ -72,7 +74,7 @@ def check_widths(teacher: Weights, widths: tuple[int, ...] | None) -> list[int]:
 
 def load_pictures(folder: Path, key: str = "pictures") -> list[Tensor]:
     """Reads all pictures of a folder in the order of their names, each (1, 3, H, W)."""
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in images.SUFFIXES)
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < 3:
         raise InputError(f"Expected --{key} to be a folder of at least three pictures, but got {folder}")
     return [images.load(path, key).rgb for path in files]
@@ -89,7 +91,7 @@ def square(picture: Tensor, size: int) -> Tensor:
     height, width = picture.shape[2:]
     side = min(height, width)
     y, x = (height - side) // 2, (width - side) // 2
-    return images.resize(picture[..., y : y + side, x : x + side], size, size)
+    return resize(picture[..., y : y + side, x : x + side], size, size)
 
 
 def serialise(convolutions: Convolutions, blocks: tuple[int, ...], metadata: dict[str, str]) -> bytes:
@@ -230,7 +232,7 @@ def run(options: argparse.Namespace, log: Log) -> None:
     def write(file: IO[bytes]) -> None:
         file.write(data)
 
-    images.write_atomically(options.output, write)
+    write_atomically(options.output, write)
     # times differ from run to run, so they are no part of the file
     networks = [network(pair, teacher.blocks, TAPS) for pair in (teacher.convolutions, convolutions)]
     full, small = seconds_per_step(networks, options.judge_size, 5)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from nst.cli import main as nst
-from nst.data import sample_path
+from nst.cli.main import main as nst
+from nst.scene.data import sample_path
 
 BASE = ["--config", str(Path("configs/quick.yaml").resolve()), "--data.size", "256"]
 BASE += ["--trainer.enable_progress_bar", "false"]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from nst.features import Features, layer_names
-from nst.functional import moments
-from nst.module import CONTENT_LAYERS, STYLE_LAYERS
-from nst.weights import Weights
+from nst.losses.functional import moments
+from nst.network.architecture import Weights, layer_names
+from nst.network.features import Features
+from nst.optimise.module import CONTENT_LAYERS, STYLE_LAYERS
 
 Convolutions = list[tuple[Tensor, Tensor]]
 """Weight, (out, in, 3, 3), and bias, (out,), of each convolution."""

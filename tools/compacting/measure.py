@@ -11,9 +11,9 @@ from torch import Tensor
 
 from compacting.fit import CONTENT, DEEPEST, STYLE, TAPS, Convolutions, network, relative_error
 from compacting.tune import STYLE_WEIGHT
-from nst.features import Features, layer_names
-from nst.functional import content_distance, gram_distance, moments, squared_error
-from nst.weights import Weights
+from nst.losses.functional import content_distance, gram_distance, moments, squared_error
+from nst.network.architecture import Weights, layer_names
+from nst.network.features import Features
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from compacting.fit import CONTENT, DEEPEST, STYLE, TAPS, Convolutions, activations, network, relative_error
 from compacting.pictures import Crops
-from nst.features import Features, layer_names
-from nst.functional import Moments, content_distance, gram_distance, moments, squared_error
-from nst.weights import Weights
+from nst.losses.functional import Moments, content_distance, gram_distance, moments, squared_error
+from nst.network.architecture import Weights, layer_names
+from nst.network.features import Features
 
 Log = Callable[[str], None]
 

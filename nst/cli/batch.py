@@ -1,0 +1,47 @@
+"""Many pictures in one process, one after another, with one network."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from nst.cli.explain import Parser
+from nst.cli.jobs import Job, Workshop, check_distinct
+from nst.errors import InputError
+from nst.run.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+
+def batch(args: Sequence[str], stop: Stop) -> int:
+    """Makes one picture after another in the same manner, with one network load; what is made already is skipped."""
+    parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
+    parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
+    parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
+    known, rest = parser.parse_known_args(list(args))
+    photographs = expanded(getattr(known, "data.content"))
+    pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
+    jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
+    check_distinct(jobs)
+    return 1 if Workshop(rest, stop).work(jobs) else 0
+
+
+def expanded(patterns: Sequence[str]) -> list[str]:
+    """Returns the files that patterns stand for, in order and each once.
+
+    Raises:
+        InputError: If a pattern matches nothing.
+    """
+    files: list[str] = []
+    for pattern in patterns:
+        # a name with brackets is a file's before it is a pattern
+        names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        found = [x for x in names if Path(x).is_file()]
+        if not found:
+            raise InputError(
+                f"Expected --data.content to match photographs, but {pattern} matches no file; change the pattern"
+            )
+        files += [x for x in found if x not in files]
+    return files

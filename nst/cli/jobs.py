@@ -1,0 +1,141 @@
+"""Many pictures in one process, one after another, with one network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nst.cli.settings import Recipe
+from nst.errors import InputError, one_line, shown
+from nst.machine import clock
+from nst.network.features import Features
+from nst.optimise.targets import Known
+from nst.pictures import files, images
+from nst.run import record
+from nst.run.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to make: what tells it from the others, for people; the options that do; and where it goes."""
+
+    name: str
+    options: list[str]
+    output: Path
+
+
+class Workshop:
+    """Makes pictures one after another; a network is loaded once, and a painting looked at once at each size.
+
+    Args:
+        args: The options that all pictures share.
+        stop: What listens for signals.
+    """
+
+    def __init__(self, args: Sequence[str], stop: Stop) -> None:
+        self.args, self.stop = list(args), stop
+        self.networks: dict[Hashable, tuple[Features, Known]] = {}
+
+    def recipe(self, job: Job) -> Recipe:
+        """Returns the settings of a picture; raises an InputError if they are wrong."""
+        return Recipe([*self.args, *job.options], "nst fit", "", self.stop)
+
+    def make(self, recipe: Recipe, output: Path) -> None:
+        """Makes a picture and writes it."""
+        clock.restart()  # each picture has the whole budget
+        recipe.begin()
+        model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
+        model.pace.spent = clock.elapsed()
+        layers = (frozenset(model.objective.layers), frozenset(model.objective.style))
+        distance = recipe.config.model.style_distance  # which says what of a painting has to be known
+        key = (
+            model.source,
+            model.pooling,
+            model.padding,
+            layers,
+            distance,
+            trainer.precision,
+            str(trainer.strategy.root_device),
+        )
+        if key in self.networks:
+            model.features, model.known_styles = self.networks[key]
+        with trainer.precision_plugin.forward_context():
+            model.prepare(data.levels)
+        assert model.features is not None
+        self.networks[key] = (model.features, model.known_styles)
+        made_of = recipe.record()  # now, as a file may be gone when the picture is done
+        level = data.levels[-1]
+        files.check_size(output, level.height, level.width)
+        trainer.fit(model, datamodule=data)
+        text = record.dump(made_of, trainer.global_step, complete=True)
+        images.save(data.finished(model.shown), output, data.alpha, text)
+
+    def work(self, jobs: Sequence[Job]) -> list[Job]:
+        """Makes what is not made yet, says one line for each picture and a last one, and returns those that failed.
+
+        Raises:
+            InputError: If settings are wrong that all pictures share, or a picture would overwrite what it is made of.
+        """
+        first = self.recipe(next((job for job in jobs if job.name.isprintable()), jobs[0]))
+        for notice in first.notices:
+            log.info(notice)
+        check_inputs(jobs, first)
+        for folder in {job.output.parent: None for job in jobs}:
+            make_folder(folder)
+        for place in {job.output.with_stem("picture"): None for job in jobs}:  # what all of a folder share
+            files.check_output(place)
+        failed, made = [], 0
+        for number, job in enumerate(jobs, 1):
+            start = time.monotonic()
+            try:
+                files.check_output(job.output)
+                recipe = self.recipe(job)
+                if recipe.is_made(job.output):
+                    line = f"skipped  {job.name}: {job.output} is made already, with these settings"
+                else:
+                    self.make(recipe, job.output)
+                    made += 1
+                    line = f"made     {job.name}: {job.output}, {time.monotonic() - start:.1f} s"
+            except Exception as error:  # one picture's failure, whatever it is, must not end the others
+                failed.append(job)
+                line = f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}"
+            print(f"{number}/{len(jobs)}  {shown(line)}", flush=True)
+        skipped = len(jobs) - made - len(failed)
+        print(f"{len(jobs)} pictures: {made} made, {skipped} skipped, {len(failed)} failed", flush=True)
+        return failed
+
+
+def check_distinct(jobs: Sequence[Job]) -> None:
+    """Raises an InputError if two pictures would be written to one place."""
+    places: dict[str, Job] = {}
+    for job in jobs:
+        # places that are one to a file system that ignores case are looked at closely
+        other = places.setdefault(os.path.realpath(job.output).casefold(), job)
+        if other is not job and files.same_place(other.output, job.output):
+            raise InputError(
+                f"Expected --output to give each picture a place of its own, but {other.name} and {job.name} would "
+                f"both be written to {job.output}; rename one, put {{name}} into --output, or make them in two batches"
+            )
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder where there is none, or raises an InputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Expected --output to be in a folder that can be made, but {path} cannot ({error.strerror})"
+        ) from None
+
+
+def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
+    """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
+    read = [*recipe.inputs, *(option.partition("=")[2] for job in jobs for option in job.options)]
+    for job in jobs:
+        files.check_overwrites(job.output, read)

@@ -1,0 +1,91 @@
+"""The command line: its commands, their exit codes, and in one line what went wrong."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from nst.cli.batch import batch
+from nst.cli.export import export
+from nst.cli.fit import fit
+from nst.cli.presets import show_presets
+from nst.cli.sweep import sweep
+from nst.errors import InputError, RunError, nearest, one_line
+from nst.machine import clock
+from nst.machine.quiet import quiet_libraries
+from nst.run.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+HELP = f"""nst {version("nst")}: neural style transfer
+
+  nst fit      make a picture: nst fit --config starry --data.content photo.jpg
+  nst batch    make many: nst batch --config starry --data.content 'photos/*.jpg' --output out/
+  nst sweep    compare settings: nst sweep --config starry --model.style_weight 1,10 --output sheet.png
+  nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
+  nst presets  list the configs that come with nst, or print one: nst presets starry
+
+Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
+
+
+COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep, "presets": show_presets}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        args: The words after `nst`; by default those of the command line.
+
+    Returns:
+        The exit code: 0, 2 for wrong input, 1 for a failure, 128 plus its number for a signal.
+    """
+    if args is not None:
+        clock.restart()
+    command, *rest = list(sys.argv[1:] if args is None else args) or ["--help"]
+    if command in ("-h", "--help", "--version"):
+        print(version("nst") if command == "--version" else HELP)
+        return 0
+    for stream in (sys.stdout, sys.stderr):  # names of files may have what a terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    notices = logging.getLogger("nst")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.format = lambda record: one_line(record.getMessage(), longest=4000)  # type: ignore[method-assign]  # as it is to be
+    notices.addHandler(handler)
+    notices.setLevel(logging.INFO)
+    stop = Stop()
+    try:
+        if command not in COMMANDS:
+            *names, last = COMMANDS
+            known = f"{', '.join(names)} or {last}"
+            raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
+        with quiet_libraries(), stop:
+            return COMMANDS[command](rest, stop)
+    except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # the last of a callback's own needs
+        return _fail(2, error)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (RunError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        return _fail(1, error)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and stop.number is None:  # as after --help
+            raise
+        print(f"nst: stopped by {(stop.number or signal.SIGINT).name}", file=sys.stderr)
+        return stop.code
+    finally:
+        notices.removeHandler(handler)
+
+
+def _fail(code: int, error: BaseException) -> int:
+    print(f"nst: error: {one_line(error, longest=2000) or type(error).__name__}", file=sys.stderr)
+    return code

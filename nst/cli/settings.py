@@ -1,0 +1,285 @@
+"""The settings of a run: parsed from flags, configs and pictures, and turned into module, data and Trainer."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+from nst.cli import presets
+from nst.cli.explain import explain, explained
+from nst.errors import InputError
+from nst.machine import precision
+from nst.network import weights
+from nst.optimise.module import StyleTransfer
+from nst.pictures import files
+from nst.run import checkpoints, record
+from nst.run import flags as trainer
+from nst.run.callbacks import Checkpoints, Progress, Result, Snapshots
+from nst.run.folders import LOGS, Curves, RunFolder, folder_of
+from nst.run.record import Record
+from nst.run.replay import Replay
+from nst.run.stopping import Stop, StopAfterStep
+from nst.scene.data import PictureData, sample_path
+from nst.scene.styles import Region, Style
+from nst.types import Seconds
+
+PICTURES = (*files.SUFFIXES, ".gif", ".bmp", ".tga", ".ico", ".jp2", ".pcx", ".dds", ".icns", ".avif", ".qoi", ".psd")
+"""Suffixes of pictures, whose records are read, and which are never read as configs."""
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the settings in the run's folder and shows them in TensorBoard."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        text = self.parser.dump(self.config, skip_none=False)
+        path = folder_of(trainer) / self.config_filename
+        files.write_text(path, text)
+        settings = _flat(yaml.safe_load(text), ("model.", "data.", "trainer.precision", "seed"))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("settings", f"```yaml\n{text}\n```")
+                for summary in hparams(settings, {"total": None}):
+                    logger.experiment.file_writer.add_summary(summary)
+
+
+class CLI(LightningCLI):
+    """Lightning's command line for one module and one data module, without subcommands."""
+
+    model: StyleTransfer
+    datamodule: PictureData
+
+    def __init__(self, args: Sequence[str], prog: str, description: str, stop: Stop | None = None) -> None:
+        self.args, self.stop = list(args), stop or Stop()
+        self.made_from: Record | None = None
+        self.replayed: list[str] = []
+        self.notices: list[str] = []
+        with explained():
+            super().__init__(
+                StyleTransfer,
+                PictureData,
+                save_config_callback=SaveConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                seed_everything_default=0,
+                trainer_defaults={"enable_model_summary": False, "log_every_n_steps": 10},
+                parser_kwargs={"prog": prog, "description": description, "exit_on_error": False},
+                run=False,
+                auto_configure_optimizers=False,
+            )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        try:
+            self.config = parser.parse_args(self._unpacked(parser))
+        except ArgumentError as error:
+            raise InputError(explain(str(error), parser.get_defaults().keys())) from None
+
+    def _unpacked(self, parser: LightningArgumentParser) -> list[str]:
+        """Returns the arguments with the files of presets, and the settings of records, in the place of names."""
+        words: list[str] = []
+        for arg in self.args:
+            match = re.fullmatch(r"(--config)=(.*)|(-c)=?(.+)", arg, re.DOTALL)
+            words += [arg] if match is None else [x for x in match.groups() if x is not None]
+        for i, word in enumerate(words[1:], 1):
+            if words[i - 1] not in ("-c", "--config"):
+                continue
+            words[i] = presets.find(word)
+            if word.lower().endswith(PICTURES):
+                self.made_from = record.read(word)
+                defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False))
+                replay = Replay(self.made_from["config"], defaults, word)
+                self.replayed.append(word)
+                words[i] = yaml.safe_dump(replay.config)
+                if replay.left_out:
+                    self.notices.append(
+                        f"Left out of the record of {word}: {', '.join(replay.left_out)}; give them as flags if you "
+                        "want them"
+                    )
+        return words
+
+    def before_instantiate_classes(self) -> None:
+        optimizer = getattr(self.config.model.optimizer, "class_path", "")
+        trainer.check(self.config.trainer.as_dict(), optimizer)
+
+    def instantiate_classes(self) -> None:
+        with explained():
+            super().instantiate_classes()
+
+    def record(self) -> Record:
+        """Describes the run, once its network has been loaded."""
+        files, numbers = dict(self.datamodule.files), weights.file(*self.model.source)
+        if numbers is not None:
+            files["model.weights"] = numbers
+        assert self.model.features is not None
+        return record.make(self.settings(), files, self.model.features.name)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the resolved settings as plain values."""
+        settings = dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        settings["trainer"]["precision"] = self.precision
+        return settings
+
+    @property
+    def precision(self) -> str:
+        """The precision that the network runs in on this machine."""
+        asked, accelerator = self.config.trainer.precision, self.config.trainer.accelerator
+        return precision.fastest(accelerator) if asked is None else precision.usable(str(asked), accelerator)
+
+    @property
+    def inputs(self) -> list[str]:
+        """All that the settings name which may be a file that the picture is made of."""
+        config = self.config
+        named = [config.data.as_dict(), config.model.init, config.model.weights, config.ckpt_path, self.replayed]
+        return list(texts(named))
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--output", type=str | None, help="Where to put the picture; the suffix sets the format.")
+        parser.add_argument("--ckpt_path", type=str | None, help="Checkpoint to resume from; `last` for the newest.")
+        parser.add_argument(
+            "--allow_changes",
+            type=bool,
+            default=False,
+            help="Resume also where photograph, paintings, network or settings are others than the checkpoint's.",
+        )
+        parser.add_argument("--budget", type=Seconds | None, help="Time for the whole run, such as `60s` or `2min`.")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Snapshots, "snapshots")
+        parser.link_arguments("model.init", "data.init")
+        parser.link_arguments("model.padding", "data.tile", compute_fn=lambda padding: padding == "circular")
+        parser.link_arguments("budget", "data.budget")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        settings = self.config_init.trainer
+        self.folder = RunFolder(self.root)
+        given = settings.callbacks or []
+        callbacks: list[pl.Callback] = [*(given if isinstance(given, list) else [given]), self.folder]
+        callbacks += [StopAfterStep(self.stop), Result(self.config.output)]
+        logger = settings.logger
+        if logger is None or logger is True:
+            logger = Curves(self.folder)
+        if logger is not False:
+            callbacks.append(LearningRateMonitor("step"))
+        if settings.enable_progress_bar is not False and not any(isinstance(x, ProgressBar) for x in callbacks):
+            callbacks.append(Progress())
+        if settings.devices == "auto":
+            kwargs["devices"] = 1
+        self.datamodule.setup()  # which finds out how many levels there are; each is an epoch
+        levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}
+        files = {"plugins": [checkpoints.CheckpointFiles()], "precision": self.precision}
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **levels, **files, **kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        if config.get("enable_checkpointing") is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, Checkpoints)]
+        return super()._instantiate_trainer(config, callbacks)
+
+    @property
+    def root(self) -> Path:
+        """The folder below which runs are kept."""
+        return Path(self.config.trainer.default_root_dir or ".")
+
+    def check_root(self) -> None:
+        """Raises an InputError unless runs can be kept."""
+        try:
+            (self.root / LOGS).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root / LOGS):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"Expected --trainer.default_root_dir to be a folder that can be written, but {self.root} cannot "
+                f"({error.strerror})"
+            ) from None
+
+    def checkpoint(self, now: Record) -> Path | None:
+        """Returns the checkpoint to resume from, once it has been found to fit.
+
+        Args:
+            now: The record of this run.
+
+        Raises:
+            InputError: If there is none, or it is of another run.
+        """
+        if self.config.ckpt_path is None:
+            return None
+        path = Path(self.config.ckpt_path)
+        if str(path) == "last":
+            root = self.root / LOGS
+            found = sorted(root.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
+            if not found:
+                raise InputError(f"Expected --ckpt_path last to find a checkpoint, but there is none below {root}")
+            path = found[-1]
+        checkpoint = checkpoints.read(path)
+        with checkpoints.intact(path):
+            self.model.check_checkpoint(checkpoint)
+            if self.config.allow_changes:
+                self.model.changed = bool(checkpoints.changes(checkpoint, now))
+            else:
+                checkpoints.check_same(checkpoint, now)
+        return path
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """Yields all texts in nested settings: whichever of them name files."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, (dict, list)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from texts(value)
+    elif isinstance(tree, (Style, Region)) or hasattr(tree, "as_dict"):
+        yield from texts(vars(tree))
+
+
+def _flat(tree: dict[str, Any], prefixes: tuple[str, ...], path: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested settings that start with one of the prefixes, by dotted key, as plain values."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, prefixes, f"{path}{key}.")
+        elif f"{path}{key}".startswith(prefixes):
+            flat[f"{path}{key}"] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return flat
+
+
+class Recipe(CLI):
+    """The run of `nst fit`, without what is written into its folder, and not begun until `begin`."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing yet: whether the picture has to be made is known from its settings."""
+
+    def begin(self) -> None:
+        """Reads the pictures and makes model and Trainer."""
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        # changed here and not among the options, which the picture's record keeps
+        self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
+        trainer = super().instantiate_trainer(**kwargs)
+        left_out = (Checkpoints, Progress, Result, RunFolder, SaveConfig, Snapshots, StopAfterStep)
+        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has
+        return trainer
+
+    def is_made(self, output: Path) -> bool:
+        """Whether a picture is there that was made, to the end, with these settings from these files."""
+        try:
+            before = record.read(output)
+        except InputError:
+            return False
+        numbers = weights.file(self.config.model.backbone, self.config.model.weights)
+        source = before.get("files", {}).get("model.weights", {}).get("path")
+        # a record may name any file, and only those of this run are looked at
+        ours = {*self.inputs, *(str(sample_path(role)) for role in ("content", "style")), str(numbers)}
+        return (
+            before["config"] == record.settings(self.settings())
+            and source == (numbers and str(numbers))
+            and before.get("complete") is True
+            and record.unchanged(before, ours)
+        )

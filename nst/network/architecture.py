@@ -1,0 +1,54 @@
+"""The family of VGG networks: blocks of convolutions, the names of their layers, and what surrounds a layer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+BLOCKS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""Convolutions in each of the five blocks; a block ends in a pool."""
+
+
+WIDTHS = (64, 128, 256, 512, 512)
+"""Channels of the convolutions of each block, in the networks of Simonyan and Zisserman (arXiv:1409.1556)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The convolutions of a network of the VGG family.
+
+    Attributes:
+        name: The network and where its numbers come from, for people.
+        blocks: Number of convolutions in each block.
+        convolutions: For each convolution its weight, (out, in, 3, 3), and bias, (out,), float32.
+    """
+
+    name: str
+    blocks: tuple[int, ...]
+    convolutions: list[tuple[Tensor, Tensor]]
+
+
+Pooling = Literal["max", "avg", "l2"]
+
+
+Padding = Literal["zeros", "replicate", "reflect", "circular"]
+
+
+def layer_names(blocks: Iterable[int]) -> list[str]:
+    """Returns the names of all layers in their order: `conv1_1`, `relu1_1`, `conv1_2`, ..., `pool1`, `conv2_1`, ..."""
+    names: list[str] = []
+    for block, count in enumerate(blocks, 1):
+        for i in range(1, count + 1):
+            names += [f"conv{block}_{i}", f"relu{block}_{i}"]
+        names.append(f"pool{block}")
+    return names
+
+
+def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:
+    """Surrounds activations, (N, C, h, w), left, right, above and below; the channels come last in memory."""
+    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular forgets the layout

@@ -1,0 +1,401 @@
+"""The optimised image: a LightningModule whose only parameter is the picture."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nst.errors import InputError, check_choice
+from nst.losses.functional import Distance, Norm, Normalization
+from nst.losses.losses import Objective
+from nst.machine.memory import return_heap
+from nst.machine.numerics import exact
+from nst.network.architecture import Padding, Pooling
+from nst.network.features import Features, check_layers
+from nst.network.weights import Backbone
+from nst.network.weights import load as load_weights
+from nst.optimise.coarse import Afar
+from nst.optimise.guard import TRIES, DivergenceError, Guard
+from nst.optimise.optimizers import halve, project, resample_state, tried
+from nst.optimise.pace import Pace
+from nst.optimise.resume import FORMAT, check_fits
+from nst.optimise.starts import start
+from nst.optimise.targets import Known, Targets, check_levels
+from nst.pictures.geometry import extend, resample, trim
+from nst.scene.levels import Level, Start
+from nst.streaming.plan import Streaming
+from nst.streaming.scanner import Eye, eye_for
+from nst.types import Bytes, InputPath, WeightsSource
+
+log = logging.getLogger(__name__)
+
+CONTENT_LAYERS = {"relu4_2": 1.0}
+STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
+IMAGENET = WeightsSource("imagenet")
+STRENGTH_POWER = 3
+"""The style's weight goes with this power of the strength, so that the picture leaves the photograph at an even pace:
+at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
+
+
+class StyleTransfer(pl.LightningModule):
+    """Optimises the pixels of a picture until they keep one picture's content and wear another's style.
+
+    Args:
+        backbone: The network that looks at the picture: `vgg19`, `vgg16`, `compact` (bundled), or `auto`: VGG19 where
+            its weights are in the cache or can be downloaded, else `compact`.
+        weights: The network's weights: `imagenet` (torchvision's, through torch hub's cache), the path of a `.pth` or
+            `.safetensors` state dict, or `random:SEED`.
+        pooling: `max`, `avg` or `l2`; the last two are smoother, and scaled to keep the activations' size.
+        padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`; `circular` makes a picture that
+            tiles, with a seam that is no rougher than the rest.
+        content_layers: Weight of each content layer by name, such as `relu4_2`; scaled to sum to 1.
+        style_layers: Weight of each style layer by name; scaled to sum to 1.
+        content_weight: Weight of the content term, 0 or more.
+        style_weight: Weight of the style term, 0 or more.
+        tv_weight: Weight of the total variation, 0 or more; more of it gives a smoother picture.
+        strength: How far to go from the photograph, in [0, 1]: 1 is the balance that the weights give, 0 the photograph
+            itself. In between, the content term weighs more against the others, 1 / strength³ times.
+        tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
+        style_distance: What is compared of a style layer: `frobenius`, the Gram matrices (Gatys); `wasserstein`, the
+            Gaussians with the layer's mean and covariance; `mean_std`, means and deviations alone (AdaIN).
+        normalization: `relative` makes each loss a share of its target's energy, so that a weight means the same at
+            every size, layer and network; `gatys` is the paper's scaling (arXiv:1508.06576).
+        optimizer: Makes the optimiser of the picture, such as `torch.optim.Adam` or `torch.optim.LBFGS`.
+        lr_scheduler: Makes a learning-rate schedule, stepped after each optimiser step.
+        average: Decay of an exponential average of the pictures of all steps, in [0, 1), which is then what is shown
+            and saved; 0 shows the picture itself.
+        init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
+            painting's colour mean and covariance), or an image file.
+        bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
+            what surrounds a picture in the network leaves a thin frame on its outermost pixels.
+        streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
+            gradient, takes less memory and more time: `on`, `off`, or `auto`, where memory is short.
+        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free. It chooses the
+            bands, so that the same bound gives the same picture to the last bit.
+
+    Raises:
+        InputError: If a setting is out of range or names an unknown layer.
+    """
+
+    mean_picture: Tensor
+    averaged: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone = "auto",
+        weights: WeightsSource = IMAGENET,
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+        content_layers: dict[str, float] = CONTENT_LAYERS,
+        style_layers: dict[str, float] = STYLE_LAYERS,
+        content_weight: float = 1.0,
+        style_weight: float = 10.0,
+        tv_weight: float = 0.0,
+        strength: float = 1.0,
+        tv_norm: Norm = "l1",
+        style_distance: Distance = "frobenius",
+        normalization: Normalization = "relative",
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adam(params, lr=0.02),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        average: float = 0.0,
+        init: Start | InputPath = "content",
+        bleed: int = 0,
+        streaming: Streaming = "auto",
+        memory: Bytes | None = None,
+    ) -> None:
+        super().__init__()
+        for key, value, choices in (
+            ("backbone", backbone, Backbone),
+            ("pooling", pooling, Pooling),
+            ("padding", padding, Padding),
+            ("tv_norm", tv_norm, Norm),
+            ("style_distance", style_distance, Distance),
+            ("normalization", normalization, Normalization),
+            ("streaming", streaming, Streaming),
+        ):
+            check_choice(f"model.{key}", value, choices)
+        check_layers([*content_layers, *style_layers])
+        if not 0 <= average < 1:
+            raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
+        if bleed < 0:
+            raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
+        if padding == "circular" and bleed > 0:
+            raise InputError(f"Expected --model.bleed to be 0 with --model.padding circular, but got {bleed}")
+        if not 0 <= strength <= 1:
+            raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
+        if strength < 1 and content_weight == 0:
+            raise InputError(
+                f"Expected a content term that --model.strength {strength} can lean on, but got a weight of 0; "
+                "raise --model.content_weight"
+            )
+        others = strength**STRENGTH_POWER  # as good as a content weight divided by it, and defined at 0
+        make_objective = partial(
+            Objective,
+            content_layers,
+            style_layers,
+            content_weight,
+            others * style_weight,
+            others * tv_weight,
+            normalization=normalization,
+            tv_norm=tv_norm,
+            style_distance=style_distance,
+            wrap=padding == "circular",
+        )
+        self.objective, self.objective_afar = make_objective(), make_objective()
+        self.source: tuple[Backbone, str] = (backbone, weights)
+        self.pooling: Pooling = pooling
+        self.padding: Padding = padding
+        self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
+        self.decay, self.init, self.bleed, self.strength = average, init, bleed, strength
+        self.features: Features | None = None
+        self.eye: Eye | None = None
+        self.streaming: Streaming = streaming
+        self.memory = memory
+        self.level: Level | None = None
+        self.levels: list[Level] = []
+        self.known_styles: Known = deque(maxlen=32)
+        self.targets: Targets | None = None
+        self.afar: Afar | None = None
+        self.kept: tuple[Tensor, Tensor] | None = None
+        self.guard, self.pace = Guard(), Pace([])
+        self.changed = False  # whether a run goes on from the checkpoint of another picture
+        self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
+        if average:
+            self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
+            self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
+
+    # What Lightning calls, in this order
+
+    def configure_model(self) -> None:
+        """Loads the network and sets the picture to its start, once."""
+        if self.features is None:
+            with self.precision():
+                self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
+
+    def configure_optimizers(self) -> Any:
+        """Makes the optimiser of the picture and its schedule."""
+        optimizer = self.make_optimizer([self.picture])
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def transfer_batch_to_device(self, batch: Level, device: torch.device, dataloader_idx: int) -> Level:
+        """Leaves the level where it is: `aim` moves it once, not at every step."""
+        return batch
+
+    def on_train_batch_start(self, batch: Level, batch_idx: int) -> None:
+        """Begins a level with its first step, also where a run was resumed in the middle of it."""
+        if batch is not self.level:
+            self.begin(batch)
+        if batch_idx == 0:
+            self.guard.begin()
+            self.pace.begin()
+
+    def training_step(self, batch: Level, batch_idx: int) -> Tensor:
+        """Evaluates the objective.
+
+        Args:
+            batch: The level to work at.
+            batch_idx: Position of the step in the level, from 0.
+
+        Returns:
+            The objective times the number of the picture's values, a scalar: so the gradient of a value does not shrink
+            as pictures grow, and Adam's epsilon and L-BFGS's tolerances mean the same at every size.
+
+        Raises:
+            DivergenceError: If the objective is not finite or has risen far.
+        """
+        terms = self.terms()
+        total = self.objective.total(terms)
+        if self.logs_now(batch, batch_idx):
+            self.log_dict(self.curves(total, terms))
+        self.guard.check(total, terms)
+        return total * self.picture.numel()
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer | LightningOptimizer, optimizer_closure: Any = None
+    ) -> None:
+        """Takes a step, brings the pixels back into [0, 1] and takes them into the average.
+
+        A step that does harm is made again from the last good picture, with half the step size.
+
+        Raises:
+            RunError: If that does not help either; the picture is then the last good one.
+        """
+        own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        for tries in range(1, TRIES + 1):
+            self.guard.open(self.picture, own)
+            try:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+                project(self.picture, own)
+                self.guard.close(self.picture)
+                break
+            except DivergenceError as error:
+                self.guard.go_back(self.picture, error, again=tries < TRIES)
+                halve(own, [config.scheduler for config in self.trainer.lr_scheduler_configs])
+                reason = error.reason
+        if tries > 1:
+            log.info("%s: went back a step, and the learning rate is now %g", reason, own.param_groups[0]["lr"])
+        if self.decay:
+            self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
+            self.averaged += 1
+        assert self.level is not None  # it was begun
+        if self.pace.step(self.level, self.guard.objective):
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
+        made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
+        assert self.eye is not None
+        made |= {"memory": self.memory and int(self.memory), "room": self.eye.room}  # checkpoints hold plain types
+        made |= {"format": FORMAT, "weights": dict(self.objective.weights)}
+        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises an InputError unless a checkpoint fits this run; changes nothing."""
+        optimizer = type(self.make_optimizer([self.picture])).__name__
+        check_fits(checkpoint, {"optimizer": optimizer, "average": self.decay, "bleed": self.bleed}, self.levels)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from a checkpoint that fits this run; raises an InputError for another."""
+        self.check_checkpoint(checkpoint)
+        state, made = checkpoint["state_dict"], checkpoint["nst"]
+        for name in self.state_dict():
+            getattr(self, name).data = state[name].clone()
+        self.pace.load_state_dict(made["pace"])
+        # what was the lowest of another objective says nothing of this one
+        same = not self.changed and made.get("weights") in (None, self.objective.weights)
+        self.guard.lowest = made["lowest"] if same else math.inf
+        if made.get("memory", 0) == self.memory:  # else the user has given it another
+            assert self.eye is not None
+            with self.precision():
+                pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
+                self.eye.go_on_with(made["room"], pictures)
+
+    def on_fit_end(self) -> None:
+        """Returns the memory that steps have kept for each other."""
+        return_heap()
+
+    # What they are made of
+
+    def prepare(self, levels: Sequence[Level]) -> None:
+        """Loads the network, checks that it can work at every level, and sets the picture to its start at the first.
+
+        Raises:
+            InputError: If the network cannot be had, or the pictures are too small or too large for it.
+        """
+        if self.features is None:
+            self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
+        self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
+        check_levels(levels, self.features, self.objective)
+        optimizer = tried(self.make_optimizer, self.make_scheduler, self.picture)
+        largest = extend(levels[-1].content, self.bleed)
+        # the picture, its gradient and the guard's; the average, the photograph, and weights
+        copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
+        small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
+        room = self.streaming, self.memory, small, self.trainer.strategy.root_device if self._trainer else None
+        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, *room)
+        self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
+        afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
+        self.afar = Afar(self.objective_afar, afar)
+        self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
+
+    def begin(self, level: Level) -> None:
+        """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
+        size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
+        if shown.shape[2:] != size:
+            return_heap()
+            held = self._held(resample(shown, size, "bicubic", self.padding == "circular").clamp(0, 1), level)
+            self._go_on_from(extend(held, self.bleed))
+            for optimizer in self.trainer.optimizers:
+                resample_state(optimizer, shape, size, self.bleed, self.padding == "circular")
+        self.aim(level)
+
+    def _held(self, picture: Tensor, level: Level) -> Tensor:
+        """Holds a level's start, (1, 3, H, W), back to the strength's share of its way from the photograph."""
+        return picture if self.strength == 1 else torch.lerp(level.content.to(picture), picture, self.strength)
+
+    def _go_on_from(self, picture: Tensor) -> None:
+        """Puts a picture, (1, 3, H, W), in place of the one so far, and begins a new average."""
+        self.picture.data = picture
+        self.picture.grad = None
+        if self.decay:
+            self.mean_picture = torch.zeros_like(picture)
+            self.averaged.zero_()
+
+    def aim(self, level: Level) -> None:
+        """Computes the targets of a level."""
+        assert self.targets is not None and self.afar is not None  # prepare comes first
+        with self.precision():
+            self.targets.aim(level)
+            self.afar.aim(level.afar)
+        self.kept = None
+        if level.kept is not None:
+            photograph, kept = (extend(x.to(self.device), self.bleed) for x in (level.content, level.kept))
+            self.kept = photograph, kept
+        self.level = level
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the network has its precision, also outside of the steps, where Lightning sets it."""
+        trainer = self._trainer
+        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
+
+    def terms(self) -> dict[str, Tensor]:
+        """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
+        assert self.eye is not None and self.afar is not None
+        # what is kept of the photograph is seen, and has no gradient
+        picture = self.picture if self.kept is None else torch.lerp(self.picture, *self.kept)
+        terms = self.objective(self.eye.statistics(picture, self.objective), picture)
+        return self.afar.blend(terms, trim(picture, self.bleed))
+
+    def logs_now(self, level: Level, position: int) -> bool:
+        """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.
+
+        Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
+        """
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
+        # a schedule that looks at the objective has to see the latest one
+        watched = any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs)
+        return watched or position in (0, level.steps - 1) or (every > 0 and (self.global_step + 1) % every == 0)
+
+    def curves(self, total: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what is logged: the total, the weighted content and style, and every unweighted term."""
+        sums = {kind: self.objective.total(terms, f"{kind}/") for kind in ("content", "style")}
+        return {name: value.detach() for name, value in {"total": total, **sums, **terms}.items()}
+
+    @property
+    def shown(self) -> Tensor:
+        """The picture to show and save, (1, 3, H, W) in [0, 1]: the average where there is one."""
+        return shown_picture(self.state_dict(), self.decay, self.bleed)
+
+
+def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> Tensor:
+    """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
+
+    Args:
+        state: The state dict.
+        decay: Decay of the average; 0 for none.
+        bleed: Width of the margin, in pixels.
+    """
+    if decay and state["averaged"] > 0:
+        # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
+        picture = state["mean_picture"] / (1 - decay ** exact(state["averaged"])).to(state["mean_picture"])
+    else:
+        picture = state["picture"]
+    return trim(picture.detach().clamp(0, 1), bleed)

@@ -1,0 +1,106 @@
+"""What happens to the picture's optimiser besides its steps: a trial, another size, clipped pixels, a smaller step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nst.errors import InputError
+from nst.pictures.geometry import extend, resample, trim
+
+
+def tried(make_optimizer: OptimizerCallable, make_scheduler: LRSchedulerCallable | None, picture: Tensor) -> Optimizer:
+    """Makes the optimiser of a picture, (1, 3, H, W), and finds out whether its schedule can be made and stepped.
+
+    Raises:
+        InputError: If one of them does not take its settings.
+    """
+    with _explained("optimizer"):
+        optimizer = make_optimizer([picture])
+    if make_scheduler is not None:
+        with _explained("lr_scheduler"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a schedule is to be stepped after its optimiser
+            schedule = make_scheduler(make_optimizer([nn.Parameter(torch.zeros(1))]))
+            schedule.step(1.0) if isinstance(schedule, ReduceLROnPlateau) else schedule.step()
+    return optimizer
+
+
+@contextmanager
+def _explained(key: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # torch's classes check their settings each in its own way
+        raise InputError(
+            f"Expected --model.{key} to be one that works with its settings, but it says: "
+            f"{error or type(error).__name__}; change --model.{key}.*"
+        ) from None
+
+
+@torch.no_grad()
+def resample_state(
+    optimizer: Optimizer, shape: torch.Size, size: tuple[int, int], margin: int = 0, wrap: bool = False
+) -> None:
+    """Brings an optimiser's state to another size.
+
+    Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
+    stay positive (as style-transfer-pytorch does). L-BFGS starts anew: its pairs of steps and changes are of the
+    smaller picture's objective, and say little of the curvature of the new one.
+
+    Args:
+        optimizer: The optimiser of the picture, changed in place.
+        shape: The shape before, (1, 3, H, W).
+        size: The new height and width, without the margin.
+        margin: Its width, before and after.
+        wrap: Whether the picture tiles.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        optimizer.state.clear()
+        optimizer._numel_cache = None  # it counts the values once
+        return
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == shape:
+                mode = "bilinear" if "sq" in name else "bicubic"
+                state[name] = extend(resample(trim(value, margin), size, mode, wrap), margin)
+
+
+@torch.no_grad()
+def project(picture: Tensor, optimizer: Optimizer) -> None:
+    """Clips the pixels to [0, 1], and lets L-BFGS know.
+
+    L-BFGS takes the next change of the gradient for the effect of the step that it made; it is the effect of that step
+    and of the clipping. So the clipping is added to the step that it remembers, and its curvature estimates stay those
+    of the objective.
+
+    Args:
+        picture: (1, 3, H, W), changed in place.
+        optimizer: The optimiser that made the step.
+    """
+    inside = picture.clamp(0, 1)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        memory_ = optimizer.state[picture]
+        if memory_.get("d") is not None and memory_.get("t"):
+            memory_["d"] += (inside - picture).flatten() / memory_["t"]
+    picture.copy_(inside)
+
+
+def halve(optimizer: Optimizer, schedulers: Iterable[object] = ()) -> None:
+    """Halves the learning rate, now and in the schedules to come, and clears what the optimiser remembers.
+
+    Args:
+        optimizer: The optimiser, changed in place.
+        schedulers: The schedules of its learning rate.
+    """
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        group |= {key: group[key] / 2 for key in ("lr", "initial_lr") if key in group}
+    for scheduler in schedulers:
+        if hasattr(scheduler, "base_lrs"):
+            scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]

@@ -1,0 +1,46 @@
+"""Which checkpoints a run can go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from nst.errors import InputError
+from nst.pictures.geometry import trim
+from nst.scene.levels import Level
+
+FORMAT = 2
+"""What checkpoints are written in; 1 had no number, and no weights of the objective."""
+
+
+def check_fits(checkpoint: dict[str, Any], made_by: Mapping[str, Any], levels: Sequence[Level]) -> None:
+    """Checks that a run can go on from a checkpoint.
+
+    Args:
+        checkpoint: From `read`, or from Lightning.
+        made_by: The run's `optimizer`, `average` and `bleed`.
+        levels: The run's levels.
+
+    Raises:
+        InputError: If it is of another size, optimiser or average, or not of this program.
+    """
+    state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
+    whole = len(checkpoint.get("optimizer_states", [])) == 1 and isinstance(state.get("picture"), Tensor)
+    if made is None or "bleed" not in made or not whole:
+        raise InputError("Expected --ckpt_path to be a checkpoint of this nst, but another program made it")
+    for key, now in made_by.items():
+        if made.get(key) != now:
+            raise InputError(
+                f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
+                f"{made.get(key)}; change --model.{key}"
+            )
+    height, width = trim(state["picture"], made["bleed"]).shape[2:]
+    epoch = checkpoint["epoch"]
+    level = levels[min(epoch, len(levels) - 1)]
+    if epoch >= len(levels) or (height, width) != (level.height, level.width):
+        raise InputError(
+            f"Expected --ckpt_path to hold a picture of {level.width}×{level.height} pixels like this run's, but it "
+            f"holds {width}×{height}; change --data.content, --data.size or --data.min_size to what it was made with"
+        )

@@ -1,0 +1,54 @@
+"""The pictures to start from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nst.errors import check_choice
+from nst.losses import functional as F
+from nst.machine.numerics import exact
+from nst.scene.levels import Level, Start
+
+GRAY, NOISE = 0.5, 0.05
+"""Level of the starts from gray and from noise, and the noise's deviation around it."""
+
+
+def start(init: str, level: Level) -> Tensor:
+    """Makes the picture to start from.
+
+    Args:
+        init: `content`, `noise`, `gray`, `style`, or the file that the level's own `init` was read from.
+        level: The level to start at.
+
+    Returns:
+        (1, 3, H, W) in [0, 1]; noise is drawn from torch's global generator.
+
+    Raises:
+        InputError: If it is no such name and no file was read.
+    """
+    if init == "content":
+        return level.content.clone()
+    if init == "noise":
+        # Not of full contrast: a network hardly sees what alternates from pixel to pixel, so it would stay for ever.
+        return (GRAY + NOISE * torch.randn_like(level.content)).clamp(0, 1)
+    if init == "gray":
+        return torch.full_like(level.content, GRAY)
+    if init == "style":
+        colors = F.moments(level.style)
+        noise = torch.einsum("ij,njhw->nihw", _root(colors.covariance, level.style), torch.randn_like(level.content))
+        return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
+    if level.init is None:
+        check_choice("model.init", init, Start)
+    assert level.init is not None  # the data module reads files
+    return level.init.clone()
+
+
+def _root(covariance: Tensor, picture: Tensor) -> Tensor:
+    """Returns L with L Lᵀ the covariance of a picture's colours, (3, 3), and a little more."""
+    little = 1e-6 * torch.eye(3)
+    root: Tensor
+    root, failed = torch.linalg.cholesky_ex(covariance + little)
+    if failed:  # one flat colour, or nearly: float32 sums leave a variance below 0
+        root = torch.linalg.cholesky(F.moments(exact(picture)).covariance + little.double()).float()
+    return root

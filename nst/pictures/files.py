@@ -1,0 +1,228 @@
+"""Files of results: names that can be printed, what an output path must be, and writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from nst.errors import InputError, RunError, one_line, shown
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+"""Formats that a result can be written in; TIFF has 16 bits a channel, the others 8."""
+
+LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
+"""Pixels a side that a format, or for JPEG its library, has room for; the others hold more than a memory does."""
+
+REMEDY = "Make room, or choose another place with --output or --trainer.default_root_dir"
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None], remedy: str = REMEDY) -> None:
+    """Writes a file beside its place and moves it there when it is whole and on the disk.
+
+    Args:
+        path: The place; a file that is there is replaced.
+        write: Writes the contents into an open file.
+        remedy: What the user can do about a disk that refuses.
+
+    Raises:
+        RunError: If it cannot be written; what was there before is untouched, and nothing is left behind.
+    """
+    part = _part(path.parent)
+    try:
+        with open(part, "x+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _sync(path.parent)
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # torch, tifffile and zlib have names of their own for a full disk
+        raise RunError(
+            f"Expected to write {shown(path)}, but the system says: {_reason(error)}; what was there before is "
+            f"unchanged. {remedy}"
+        ) from error
+    finally:
+        with suppress(OSError, ValueError):
+            part.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as UTF-8, as `write_atomically` does."""
+
+    def write(file: IO[bytes]) -> None:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+    write_atomically(path, write)
+
+
+def check_output(path: str | os.PathLike[str], key: str = "output") -> None:
+    """Raises an InputError unless a picture can be written to that path; what is there stays as it is.
+
+    Args:
+        path: Where a picture is to go.
+        key: The setting that named it, for error messages.
+    """
+    path = Path(path)
+    suffix_of(path, key)
+    if "\0" in str(path):
+        raise InputError(f"Expected --{key} to be a file's name, but {shown(path)} has a null character; leave it out")
+    if not os.path.isdir(path.parent):
+        folder = shown(path.parent)
+        raise InputError(f"Expected --{key} to be in a folder that exists, but {folder} does not; make it first")
+    try:
+        _touch(_part(path.parent))
+    except OSError as error:
+        raise InputError(
+            f"Expected --{key} to be in a folder that can be written, but {shown(path.parent)} cannot "
+            f"({_reason(error)}); choose another"
+        ) from None
+    try:
+        there = _status(path)
+        if there is None:
+            _touch(path)  # a name may be too long, or have characters that a file system refuses
+            return
+    except OSError as error:
+        raise InputError(
+            f"Expected --{key} to have a name that the file system takes, but it refuses {shown(path)} "
+            f"({_reason(error)}); choose another"
+        ) from None
+    if os.path.isdir(path):
+        raise InputError(f"Expected --{key} to be a file, but {shown(path)} is a folder")
+    if not stat.S_ISREG(there.st_mode) and not stat.S_ISLNK(there.st_mode):
+        raise InputError(f"Expected --{key} to be a file, but {shown(path)} is a device or a pipe; choose another name")
+    if not _replaceable(path, there):
+        raise InputError(
+            f"Expected --{key} to be a file that can be replaced, but {shown(path)} is another user's; "
+            "choose another name"
+        )
+
+
+def check_size(path: str | os.PathLike[str], height: int, width: int, key: str = "output") -> None:
+    """Raises an InputError if the format of a path's suffix has no room for a picture of that size, in pixels."""
+    longest = LONGEST_SIDES.get(suffix := Path(path).suffix.lower())
+    if longest is not None and max(height, width) > longest:
+        name = "WebP" if suffix == ".webp" else "JPEG"
+        raise InputError(
+            f"Expected --{key} to be a format that can hold {width}×{height} pixels, but {shown(path)} is {name}, "
+            f"which holds at most {longest} pixels a side; use .png or .tif"
+        )
+
+
+def check_overwrites(
+    output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], key: str = "output"
+) -> None:
+    """Raises an InputError if an output is the same file as one of the inputs, by whatever name."""
+    if any(same_place(output, path) for path in inputs):
+        raise InputError(
+            f"Expected --{key} not to overwrite what the picture is made of, but {shown(output)} is one of the inputs; "
+            "choose another name"
+        )
+
+
+def same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Tells whether two paths, of files that need not exist, lead to the same place.
+
+    Links are followed, hard links are the same, and names that differ in case alone are the same where the folder's
+    file system says so. A path that no system takes is the same as none.
+    """
+    try:
+        return _same(Path(os.path.realpath(a)), Path(os.path.realpath(b)))
+    except (OSError, ValueError):
+        return False
+
+
+def suffix_of(path: Path, key: str = "output") -> str:
+    """Returns the suffix of an output in small letters; raises an InputError unless it is one of SUFFIXES."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"Expected --{key} to end in one of {', '.join(SUFFIXES)}, but got {shown(path)}")
+    return suffix
+
+
+def _part(folder: Path) -> Path:
+    """Returns a new name for a file that is being written; short, so that the longest names have room for it."""
+    return folder / f".nst-{secrets.token_hex(8)}.part"
+
+
+def _touch(path: Path) -> None:
+    """Makes an empty file where there is none, and takes it away."""
+    with open(path, "xb"):
+        pass
+    path.unlink()
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _replaceable(path: Path, there: os.stat_result) -> bool:
+    """Tells whether a file may be replaced: not in a sticky folder such as /tmp, where only its owner may."""
+    if not hasattr(os, "geteuid"):
+        return os.access(path, os.W_OK)  # Windows keeps files that may only be read
+    folder = os.stat(path.parent)
+    return not folder.st_mode & stat.S_ISVTX or os.geteuid() in (0, there.st_uid, folder.st_uid)
+
+
+def _sync(folder: Path) -> None:
+    """Brings a folder's entries to the disk, on systems that can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _reason(error: BaseException) -> str:
+    """Returns what the system says of a failed write, also where a library hid it behind an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return one_line(error) or type(error).__name__
+
+
+def _same(a: Path, b: Path) -> bool:
+    if os.path.exists(a) and os.path.exists(b):
+        return os.path.samefile(a, b)
+    if a == b:
+        return True
+    if not a.name or not b.name or not _same(a.parent, b.parent):
+        return False
+    return a.name == b.name or (_folded(a.name) == _folded(b.name) and ignores_case(a.parent))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def ignores_case(folder: Path) -> bool:
+    """Tells whether names in a folder, or in the nearest one above it that exists, may differ in case alone."""
+    while not os.path.isdir(folder) and folder.name:
+        folder = folder.parent
+    return _probed(str(folder))
+
+
+@cache
+def _probed(folder: str) -> bool:
+    part = _part(Path(folder))
+    try:
+        with open(part, "xb"):
+            return part.with_name(part.name.upper()).exists()
+    except OSError:
+        return False  # nothing can be written there
+    finally:
+        with suppress(OSError):
+            part.unlink()

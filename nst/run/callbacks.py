@@ -1,0 +1,265 @@
+"""What may be removed without changing a pixel: the screen, TensorBoard, checkpoints and the result file."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from nst.errors import InputError, RunError
+from nst.optimise.module import StyleTransfer
+from nst.pictures import files, images
+from nst.run import record
+from nst.run.folders import folder_of
+from nst.run.record import Record
+from nst.scene.data import PictureData
+from nst.scene.levels import Level
+
+log = logging.getLogger(__name__)
+
+
+def _boards(trainer: pl.Trainer) -> list[Any]:
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _data(trainer: pl.Trainer) -> PictureData:
+    data: PictureData = trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
+    return data
+
+
+def _level_name(trainer: pl.Trainer, level: Level) -> str:
+    return f"level {level.index + 1}/{len(_data(trainer).levels)}, {level.width}×{level.height}"
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
+
+    Args:
+        every_n_steps: Steps between two checkpoints; a machine that dies loses no more than these.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"Expected --checkpoints.every_n_steps to be 1 or more, but got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+
+    def path(self, trainer: pl.Trainer) -> Path:
+        """Returns where the checkpoint of a run is."""
+        return folder_of(trainer) / "checkpoints" / "last.ckpt"
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
+        if last or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.path(trainer))
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # A run that had taken all steps of a level goes on if it has been given more since. If it has not, Lightning
+        # looks at the next level's steps to tell whether this one is done: so its count is raised to the longest.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        level = epochs["completed"]
+        if epochs["processed"] > level:  # kept by another callback after the level, where Lightning knows
+            return
+        steps = [level.steps for level in _data(trainer).levels]
+        assert isinstance(pl_module, StyleTransfer)
+        progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
+        if progress["is_last_batch"]:
+            progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
+            progress["current"]["completed"] = max(steps) - 1
+
+
+class Result(Callback):
+    """Writes the picture at the end, also of a run that was stopped or failed: in the run's folder and where asked.
+
+    Args:
+        output: Where to put the picture besides the run's folder; the suffix sets the format.
+
+    Attributes:
+        record: How the picture is made; where it is known, every picture and every checkpoint keeps it.
+    """
+
+    def __init__(self, output: str | None = None) -> None:
+        if output is not None:
+            files.check_output(output)
+        self.output = output
+        self.record: Record | None = None
+
+    def paths(self, trainer: pl.Trainer) -> list[Path]:
+        """Returns the places of the picture, the one that matters most to the user first."""
+        return [*([Path(self.output)] if self.output else []), folder_of(trainer) / "result.png"]
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        failures = self._save(trainer, pl_module)
+        if failures:
+            kept = [str(path) for path in self.paths(trainer) if path not in failures]
+            where = f"; the picture is in {kept[0]}" if kept else ""
+            raise RunError(f"{next(iter(failures.values()))}{where}")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.global_step > 0:
+            for failure in self._save(trainer, pl_module).values():
+                log.info(failure)  # what ended the run is said last
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["record"] = self.text(trainer)
+
+    def text(self, trainer: pl.Trainer) -> str | None:
+        """Returns the record with the steps that were taken, as YAML."""
+        if self.record is None:
+            return None
+        # by what the loop says and not by steps: a level may end before all of its own
+        steps = trainer.fit_loop.epoch_loop.batch_progress
+        ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
+        levels, module = _data(trainer).levels, trainer.lightning_module
+        assert isinstance(module, StyleTransfer)
+        level = module.level  # None where a run that was at its end is resumed
+        last = trainer.current_epoch >= len(levels) if level is None else level is levels[-1]
+        return record.dump(self.record, trainer.global_step, complete=ended and last)
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[Path, Exception]:
+        """Writes the picture to every place that takes it, and returns what went wrong at the others."""
+        assert isinstance(module, StyleTransfer)
+        data, failures = _data(trainer), dict[Path, Exception]()
+        picture = data.finished(module.shown)
+        for path in self.paths(trainer):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                images.save(picture, path, data.alpha, self.text(trainer))
+            except (RunError, OSError) as error:
+                failures[path] = error
+        return failures
+
+
+class Snapshots(Callback):
+    """Shows the picture in TensorBoard as it grows, with the photograph and the painting, and how fast it goes.
+
+    Args:
+        every_n_steps: Steps between two pictures.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"Expected --snapshots.every_n_steps to be 1 or more, but got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self._mark = (0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # ours
+        styles = {f"style_{i}" if i else "style": x.picture for i, x in enumerate(level.paintings)}
+        self._show(trainer, {"content": level.content, **styles})
+        self._mark = (trainer.global_step, time.monotonic())
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Level, batch_idx: int) -> None:
+        if batch_idx == 0:
+            for board in _boards(trainer):
+                board.add_text("level", _level_name(trainer, batch), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if last or trainer.global_step % self.every_n_steps == 0:
+            assert isinstance(pl_module, StyleTransfer)
+            finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
+            self._show(trainer, {"picture": finished})
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
+        if every > 0 and trainer.global_step % every == 0:
+            (step, then), now = self._mark, time.monotonic()
+            pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))
+            self._mark = (trainer.global_step, now)
+
+    def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
+        for board in _boards(trainer):
+            for name, picture in pictures.items():
+                # as add_image, which makes four copies in float32
+                image, file = images.encode(picture), io.BytesIO()
+                image.save(file, "PNG")
+                shown = Summary.Image(
+                    height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue()
+                )
+                board.file_writer.add_summary(
+                    Summary(value=[Summary.Value(tag=name, image=shown)]), trainer.global_step
+                )
+
+
+class Progress(TQDMProgressBar):
+    """Says what is being made, then shows the step, its bands of rows, the rate, the time left and the losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pause = 0.2 if sys.stdout.isatty() else 10.0
+        self._shown = self._moved = 0.0
+        self._level: Level | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, StyleTransfer)
+        assert pl_module.features is not None and pl_module.eye is not None
+        pl_module.eye.watch = self._band
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
+        (photograph, paintings), level = data.names, data.levels[-1]
+        times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
+        steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))
+        print(f"{photograph} in the style of {paintings}, {level.width}×{level.height} pixels")
+        print(f"{'steps' if level.seconds is None else 'time'}: {steps} pixels")
+        print(
+            f"{pl_module.features.name} on {pl_module.device}, {trainer.precision}, into {folder_of(trainer)}",
+            flush=True,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """A bar is opened with the first step instead, as a resumed run may begin in the middle of a level."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch is not self._level:
+            self._level = batch
+            settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            steps = batch.steps if batch.seconds is None else None  # nobody knows how many the clock will allow
+            self.train_progress_bar = Tqdm(
+                desc=_level_name(trainer, batch),
+                total=steps,
+                initial=batch_idx,
+                dynamic_ncols=True,
+                leave=True,
+                **settings,
+            )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, bar = time.monotonic(), self.train_progress_bar
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if now - self._shown >= self._pause or last:
+            self._shown, self._moved, bar.n = now, now, batch_idx + 1
+            bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def _band(self, done: int, of: int) -> None:
+        """Shows how far a step is where it takes long: a large picture is looked at in bands."""
+        now = time.monotonic()
+        if now - self._moved >= self._pause:
+            self._moved = now
+            metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
+            self.train_progress_bar.set_postfix({"band": f"{done}/{of}", **metrics})
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.train_progress_bar.close()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Its bar was closed with the level."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        logged = trainer.callback_metrics
+        return {name: f"{float(logged[name]):.4g}" for name in ("total", "content", "style") if name in logged}

@@ -1,0 +1,186 @@
+"""The photograph with its regions and the paintings for them, at any size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nst.errors import InputError, check_choice
+from nst.pictures import color as colors
+from nst.pictures.color import Color, Matching
+from nst.pictures.geometry import fit
+from nst.pictures.images import Picture
+from nst.scene.levels import Painting, Place
+from nst.scene.masks import at_size, rest
+from nst.scene.styles import REST, Region, Style, placed
+
+log = logging.getLogger(__name__)
+
+
+class Sheet(NamedTuple):
+    """A style with its files read: the painting, and the part of it to look at, (1, 1, h, w), or None for all."""
+
+    style: Style
+    picture: Picture
+    mask: Tensor | None
+
+
+class Scene:
+    """What goes into a picture.
+
+    Args:
+        content: The photograph.
+        sheets: The styles.
+        regions: Settings of the photograph's regions, by name.
+        masks: Their masks, (1, 1, h, w) each, or None for 1 everywhere.
+        size: Longer side of the result.
+        style_scale: See PictureData.
+        color: See PictureData.
+        color_match: See PictureData.
+
+    Attributes:
+        photograph: At the result's size, in its own colours.
+        kept: How much of it stays as it is, (1, 1, H, W), or None for nothing.
+
+    Raises:
+        InputError: If nothing of the photograph is to be painted, or there is no such choice of colours.
+    """
+
+    def __init__(
+        self,
+        content: Picture,
+        sheets: Sequence[Sheet],
+        regions: Mapping[str, Region],
+        masks: Mapping[str, Tensor | None],
+        size: int,
+        style_scale: float = 1.0,
+        color: Color = "style",
+        color_match: Matching = "symmetric",
+    ) -> None:
+        check_choice("data.color", color, Color)
+        check_choice("data.color_match", color_match, Matching)
+        self.content, self.sheets, self.regions, self.masks = content, sheets, regions, masks
+        self.size, self.style_scale = size, style_scale
+        self.photograph = content.resized(*fit(content.height, content.width, size))
+        self._recolored: dict[tuple[str, int], Picture] = {}
+        self.kept = self._cover(self.photograph, self._masks(self.photograph))[1]
+        if color != "style":
+            self._recolor(color, color_match)
+
+    def at(self, size: int) -> dict[str, Any]:
+        """Returns the photograph, the places and their weights at a size, as a Level's attributes."""
+        fitted = self.content.resized(*fit(self.content.height, self.content.width, size))
+        masks = self._masks(fitted)
+        visible, kept = self._cover(fitted, masks)
+        places = tuple(
+            Place(self._paintings(name, size), name, guide, _share(guide, visible), erode)
+            for name, guide, erode in self._guides(masks, visible)
+            if placed([sheet.style for sheet in self.sheets], name)
+        )
+        emphasis = self._emphasis(fitted, masks)
+        return {"content": fitted.rgb, "places": places, "visible": visible, "emphasis": emphasis, "kept": kept}
+
+    def _masks(self, fitted: Picture) -> dict[str, Tensor | None]:
+        return {name: at_size(mask, fitted.height, fitted.width) for name, mask in self.masks.items()}
+
+    def _cover(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+        """Returns how much of each pixel is made, and how much is kept of the photograph; None for 1 and for 0."""
+        ones = torch.ones_like(fitted.rgb[:, :1])
+        visible = ones if fitted.alpha is None else fitted.alpha
+        kept = (visible == 0).to(ones)
+        for name, mask in masks.items():
+            if self.regions[name].keep:
+                kept = torch.maximum(kept, ones if mask is None else mask)
+        visible = visible * (1 - kept)
+        if not visible.any():
+            raise InputError(
+                f"Expected --data.content to leave something to paint, but all of {fitted.name} is transparent or "
+                "kept; change the picture or a mask"
+            )
+        return (None if bool((visible == 1).all()) else visible), (kept if kept.any() else None)
+
+    def _guides(
+        self, masks: Mapping[str, Tensor | None], visible: Tensor | None
+    ) -> list[tuple[str, Tensor | None, bool]]:
+        """Returns name, weights and erosion of each region and of the rest, which is eroded if any region is."""
+        erode = {name: region.erode for name, region in self.regions.items()}
+        erode[REST] = any(erode.values())
+        masks = dict(masks)
+        covered = [mask for mask in masks.values() if mask is not None]
+        if not masks:
+            masks[REST] = None
+        elif len(covered) == len(masks) and (left := rest(covered)) is not None:
+            masks[REST] = left
+        made = {name: mask for name, mask in masks.items() if name == REST or not self.regions[name].keep}
+        if visible is not None:
+            made = {name: visible if mask is None else mask * visible for name, mask in made.items()}
+        return [(name, guide, erode[name]) for name, guide in made.items()]
+
+    def _emphasis(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> Tensor | None:
+        """Returns how much the photograph counts at each pixel, (1, 1, H, W): where regions overlap, the mean."""
+        if all(region.content_weight == 1 for region in self.regions.values()):
+            return None
+        ones = torch.ones_like(fitted.rgb[:, :1])
+        weight, covered = torch.zeros_like(ones), torch.zeros_like(ones)
+        for name, mask in masks.items():
+            share = ones if mask is None else mask
+            weight, covered = weight + share * self.regions[name].content_weight, covered + share
+        return (weight + (1 - covered).clamp(min=0)) / covered.clamp(min=1)
+
+    def _paintings(self, place: str, size: int) -> tuple[Painting, ...]:
+        chosen = placed([sheet.style for sheet in self.sheets], place)
+        total = sum(self.sheets[i].style.weight for i in chosen)
+        return tuple(self._painting(place, i, size, self.sheets[i].style.weight / total) for i in chosen)
+
+    def _painting(self, place: str, i: int, size: int, weight: float) -> Painting:
+        style, original, mask = self.sheets[i]
+        longer, wanted = self._longer(i, size), round(size * (style.scale or self.style_scale))
+        if longer < wanted and size == self.size:
+            log.info(
+                "The painting %s is %d×%d and is not enlarged to %d pixels: its strokes come out finer",
+                *(original.name, original.width, original.height, wanted),
+            )
+        picture = self._recolored.get((place, i), original)
+        picture = picture.resized(*fit(original.height, original.width, longer))
+        layers = None if style.layers is None else frozenset(style.layers)
+        return Painting(picture.rgb, weight, layers, _look(picture, mask))
+
+    def _longer(self, i: int, size: int) -> int:
+        """Returns a painting's longer side for a result of that size: never more than its own."""
+        style, picture, _ = self.sheets[i]
+        scale = style.scale or self.style_scale
+        return min(max(1, round(size * scale)), max(picture.height, picture.width))
+
+    def _recolor(self, color: Color, matching: Matching) -> None:
+        """Recolours photograph and paintings at the result's size, each place for itself."""
+        fitted, masks = self.photograph, self._masks(self.photograph)
+        rgb = fitted.rgb
+        for place, guide, _ in self._guides(masks, self._cover(fitted, masks)[0]):
+            for i in placed([sheet.style for sheet in self.sheets], place):
+                _, original, mask = self.sheets[i]
+                painting = original.resized(*fit(original.height, original.width, self._longer(i, self.size)))
+                weights = guide, _look(painting, mask)
+                rgb, painted = colors.recolored(color, fitted.rgb, painting.rgb, matching, *weights)
+                self._recolored[place, i] = replace(painting, rgb=painted)
+        self.content = replace(fitted, rgb=rgb)
+
+
+def _look(picture: Picture, mask: Tensor | None) -> Tensor | None:
+    """Returns the weights of a painting's pixels: a mask, without what is transparent."""
+    fitted = at_size(mask, picture.height, picture.width)
+    if fitted is None or picture.alpha is None:
+        return picture.alpha if fitted is None else fitted
+    return fitted * picture.alpha
+
+
+def _share(guide: Tensor | None, visible: Tensor | None) -> float:
+    """Returns the part of what is made that is a place's."""
+    if guide is None:
+        return 1.0
+    whole = guide.numel() if visible is None else float(visible.sum(dtype=torch.float64))
+    return float(guide.sum(dtype=torch.float64)) / whole

@@ -1,0 +1,99 @@
+"""Which style goes where: settings of styles and regions, and masks from files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nst.errors import InputError, nearest
+from nst.types import InputPath
+
+REST = ""
+"""Name of what lies outside of all regions."""
+
+
+@dataclass
+class Style:
+    """A painting, and what it is for.
+
+    Args:
+        image: The painting: a file, or `sample`.
+        weight: Its share among the styles of a place; they are scaled to sum to 1.
+        scale: Longer side of the painting over that of the result; by default `data.style_scale`.
+        layers: The style layers that it is for; by default all.
+        mask: The part of the painting to look at, a mask like a region's.
+        region: The region that it is for; by default every region that has no style of its own, and the rest.
+    """
+
+    image: Literal["sample"] | InputPath
+    weight: float = 1.0
+    scale: float | None = None
+    layers: list[str] | None = None
+    mask: InputPath | None = None
+    region: str | None = None
+
+
+@dataclass
+class Region:
+    """A part of the photograph.
+
+    Args:
+        mask: A picture of the photograph's aspect: white where the region is, gray where it is a little.
+        color: The region's colour in a mask of several colours, such as `red` or `#ff0000`; black is the rest, unless
+            a region has it.
+        content_weight: How much more than elsewhere the photograph counts here.
+        keep: Whether the photograph stays as it is here.
+        erode: Whether the style is compared only where the network sees nothing but this region, so that its border
+            takes nothing from the neighbours; layers for which nothing remains are compared everywhere in the region.
+    """
+
+    mask: InputPath
+    color: str | None = None
+    content_weight: float = 1.0
+    keep: bool = False
+    erode: bool = False
+
+
+def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None:
+    """Raises an InputError unless every style can be placed and every region has one."""
+    if not styles:
+        raise InputError("Expected --data.style to name a painting, but got an empty list")
+    for i, style in enumerate(styles):
+        key = f"data.style[{i}]"
+        if not 0 <= style.weight < math.inf:
+            raise InputError(f"Expected a finite weight of 0 or more, but got {style.weight}; change --{key}.weight")
+        if style.scale is not None and not 0 < style.scale < math.inf:
+            raise InputError(f"Expected a scale above 0, but got {style.scale}; change --{key}.scale")
+        if style.region is not None and style.region not in regions:
+            raise InputError(
+                f"Expected --{key}.region to be one of --data.regions, but got {style.region or 'an empty name'}"
+                f"{nearest(style.region, regions)}"
+            )
+        if style.layers is not None and not style.layers:
+            raise InputError(f"Expected --{key}.layers to name a layer, but got an empty list; leave it out for all")
+    if not any(style.weight > 0 for style in styles):
+        raise InputError("Expected a style with a weight above 0, but all weights are 0; change --data.style_weights")
+    for name, region in regions.items():
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InputError(
+                f"Expected regions of --data.regions to have names that can be printed, but got {name!r}; rename it"
+            )
+        if not 0 <= region.content_weight < math.inf:
+            raise InputError(
+                f"Expected a finite weight of 0 or more, but got {region.content_weight}; "
+                f"change --data.regions.{name}.content_weight"
+            )
+        if not region.keep and not placed(styles, name):
+            raise InputError(
+                f"Expected every region to have a style, but {name} has none; give --data.style an entry with "
+                f"region: {name}, one for all regions, or set --data.regions.{name}.keep"
+            )
+
+
+def placed(styles: Sequence[Style], region: str) -> list[int]:
+    """Returns the positions of the styles that a region takes: its own, or else those for all."""
+    weighted = [i for i, style in enumerate(styles) if style.weight > 0]
+    own = [i for i in weighted if styles[i].region == region]
+    return own or [i for i in weighted if styles[i].region is None]

@@ -1,0 +1,147 @@
+"""The network between two pools, forward and backward by hand.
+
+The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
+float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
+weights; what a loss adds to a gradient is added in place. `kernels.py` has the operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nst.network.features import Features
+from nst.streaming.kernels import Convolution, mask, max_pool, max_pool_gradient, pull_back
+
+Look = Callable[[str, Tensor], None]
+"""Is shown a layer's name and its activations, (N, C, h, w)."""
+
+Pull = Callable[[str, Tensor, Tensor | None], Tensor]
+"""Takes a layer's name, its activations and the gradient so far, and returns it with that of the losses."""
+
+
+class Stage:
+    """The layers from one pool to the next.
+
+    Args:
+        features: The network.
+        layers: Names of the layers, in their order.
+        dtype: Type of the activations.
+    """
+
+    def __init__(self, features: Features, layers: Sequence[str], dtype: torch.dtype) -> None:
+        self.features, self.dtype = features, dtype
+        self.layers = list(layers)
+        self.taps = features.layers
+        self.convolutions = {
+            name: Convolution(
+                getattr(features, f"{name}_weight"), getattr(features, f"{name}_bias"), features.padding, dtype
+            )
+            for name in self.layers
+            if name.startswith("conv")
+        }
+
+        weights: list[Tensor] = [getattr(features, f"{name}_weight") for name in self.convolutions]
+        self.channels = [weights[0].shape[1], *(len(weight) for weight in weights)]
+        """Channels of the input and of each convolution."""
+        self.kept = sum(self.channels[1:]) + (self.channels[-1] // 4 if self.pools else 0)
+        """Values for each position of the input that the way back needs."""
+        self.operations = sum(weight.numel() for weight in weights)
+        """Multiplications for each position of the input, one way."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether the stage ends in a pool."""
+        return self.layers[-1].startswith("pool")
+
+    @property
+    def takes_maxima(self) -> bool:
+        """Whether its pool is `max_pool`, which knows no opposite border."""
+        return self.features.pooling == "max" and self.features.padding != "circular"
+
+    @property
+    def halo(self) -> int:
+        """Rows above and below that a row of the output depends on, rounded up to whole windows of the pool.
+
+        Where pictures tile one more: an odd row is pooled with one of the opposite border.
+        """
+        rows = len(self.convolutions) + (self.features.padding == "circular")
+        return rows + rows % 2
+
+    def forward(self, x: Tensor, look: Look) -> dict[str, Tensor]:
+        """Runs the stage.
+
+        Args:
+            x: Its input, (N, C, h, w), channels last in memory.
+            look: Is shown each layer that a loss asked for.
+
+        Returns:
+            What `backward` needs and the output, by layer.
+        """
+        kept: dict[str, Tensor] = {}
+        for name, following in zip(self.layers, [*self.layers[1:], ""], strict=True):
+            if name.startswith("conv"):
+                fused = following.startswith("relu") and name not in self.taps
+                x = self.convolutions[name].forward(x, fused)
+            elif name.startswith("relu"):
+                x = x if self.layers[self.layers.index(name) - 1] not in kept else x.relu()
+            else:
+                x = max_pool(x) if self.takes_maxima else self.features.pool(x)
+            if not name.startswith("conv") or name in self.taps or not following:
+                kept[name] = x
+            if name in self.taps:
+                look(name, x)
+        return kept
+
+    def backward(self, x: Tensor, kept: dict[str, Tensor], gradient: Tensor | None, pull: Pull) -> Tensor:
+        """Carries a gradient from the output to the input.
+
+        Args:
+            x: The input that `forward` was given.
+            kept: What `forward` returned; it is emptied.
+            gradient: That of the output, (N, C', h', w'); None for 0.
+            pull: Adds the losses' gradient to that of each layer that they asked for.
+
+        Returns:
+            The gradient of the input, (N, C, h, w).
+        """
+        masked = False
+        for i in reversed(range(len(self.layers))):
+            name = self.layers[i]
+            y = kept.pop(name, None)
+            if name in self.taps:
+                assert y is not None
+                gradient = pull(name, y, gradient)
+            assert gradient is not None  # the deepest layer is one that a loss asked for
+            below = kept.get(self.layers[i - 1], x) if i else x
+            if name.startswith("conv"):
+                gradient = self.convolutions[name].backward(gradient, below)
+            elif name.startswith("relu"):
+                assert y is not None
+                if not masked:
+                    mask(gradient, y)
+            elif self.takes_maxima:
+                # The ReLU's zeros, on a quarter of the values: a window whose maximum is 0 passes nothing on.
+                masked = self.layers[i - 1] not in self.taps
+                if masked:
+                    assert y is not None
+                    mask(gradient, y)
+                gradient = max_pool_gradient(gradient, below)
+                continue
+            else:
+                gradient = pull_back(self.features.pool, below, gradient)
+            masked = False
+        assert gradient is not None
+        return gradient
+
+
+def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
+    """Cuts the network after each pool."""
+    parts: list[list[str]] = [[]]
+    for name in features.sequence:
+        parts[-1].append(name)
+        if name.startswith("pool"):
+            parts.append([])
+    return [Stage(features, part, dtype) for part in parts if part]
