@@ -38,7 +38,7 @@ def stepper(backbone: str, weights: str, size: int, content: str = "sample", sty
     data.setup()
     module = StyleTransfer(backbone, WeightsSource(weights))  # type: ignore[arg-type]  # a name that argparse took
     module.prepare(data.levels)
-    module.aim(data.levels[0])
+    module.set_targets(data.levels[0])
     return module
 
 
@@ -47,7 +47,7 @@ def step(module: StyleTransfer, optimizer: torch.optim.Optimizer, bf16: bool) ->
     start = time.perf_counter()
     optimizer.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = module.objective.total(module.terms()) * module.picture.numel()
+        loss = module.objective.total(module.values()) * module.picture.numel()
     loss.backward()
     optimizer.step()
     project(module.picture, optimizer)

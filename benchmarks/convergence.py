@@ -48,7 +48,7 @@ def fall(make: Make, size: int, cosine: bool) -> list[float]:
             schedule.step()
         if i in MARKS:
             with torch.no_grad():
-                values.append(float(module.objective.total(module.terms())))
+                values.append(float(module.objective.total(module.values())))
     return values
 
 

@@ -66,9 +66,9 @@ def measured(size: int, options: argparse.Namespace) -> dict[str, Any]:
             callbacks=[Checkpoints(), Snapshots(), Progress()],
         ).fit(module, datamodule=data)  # fmt: skip
     peak = peak_memory()
-    assert module.eye is not None
+    assert module.scanner is not None
     with module.precision():
-        plan = module.eye.plan(module.picture)
+        plan = module.scanner.plan(module.picture)
     seconds = statistics.median(times[options.burn_in :] or times[-1:])
     return {
         **{"size": size, "seconds": seconds, "us/pixel": 1e6 * seconds / size**2, "steps": len(times)},

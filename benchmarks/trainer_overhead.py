@@ -44,7 +44,7 @@ def made(backbone: str, data: PictureData) -> StyleTransfer:
     """Returns a module that is ready at the data's level."""
     module = StyleTransfer(backbone, WeightsSource("random:0"))  # type: ignore[arg-type]  # one of the choices
     module.prepare(data.levels)
-    module.aim(data.levels[0])
+    module.set_targets(data.levels[0])
     return module
 
 
@@ -64,7 +64,7 @@ def through_plain_loop(module: StyleTransfer, steps: int) -> float:
     optimizer, clock = module.make_optimizer([module.picture]), Clock()
     for _ in range(steps):
         optimizer.zero_grad()
-        (module.objective.total(module.terms()) * module.picture.numel()).backward()
+        (module.objective.total(module.values()) * module.picture.numel()).backward()
         optimizer.step()
         project(module.picture, optimizer)
         clock.on_train_batch_end()

@@ -6,56 +6,44 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
+import yaml
 from PIL import Image
 
-from nst.machine import precision
+from nst.cli.settings import DEFAULT, KNOWN, JobCLI
+from nst.errors import InputError, nearest
+from nst.machine import clock
 from nst.machine.quiet import quiet_libraries
-from nst.network.weights import Backbone
-from nst.optimise.module import StyleTransfer
 from nst.pictures import images
-from nst.pictures.color import Color
 from nst.run.flags import check
-from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
-from nst.types import InputPath, Pixels, WeightsSource
 
 Source = str | os.PathLike[str] | Image.Image
+
+LINKED = {"init", "tile", "budget"}
+"""Settings of the data that follow others: those of the model, and `budget`, which is the whole run's."""
 
 
 def stylize(
     content: Source,
     style: Source | Style | Sequence[Source | Style],
     *,
-    size: int = 512,
-    steps: int | list[int] = 500,
-    min_size: int | None = None,
-    backbone: Backbone = "auto",
-    weights: str | os.PathLike[str] = "imagenet",
+    preset: str | os.PathLike[str] | None = DEFAULT,
     seed: int = 0,
-    style_scale: float = 1.0,
-    color: Color = "style",
-    regions: Mapping[str, str | os.PathLike[str] | Region] | None = None,
-    trainer: dict[str, Any] | None = None,
-    **model: Any,
+    trainer: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Image.Image:
-    """Turns a photograph and a painting into a picture.
+    """Turns a photograph and a painting into a picture, as `nst fit` does with the same settings.
 
     Args:
         content: The photograph, a path or a Pillow image.
         style: The painting, a path or a Pillow image, or an `nst.Style`; or several of them.
-        size: Longer side of the result, in pixels.
-        steps: Optimiser steps at each level, or a list of them from the smallest level on.
-        min_size: Longer side of the smallest level; by default there is one level, at `size`.
-        backbone: `vgg19`, `vgg16`, `compact` or `auto`.
-        weights: `imagenet`, `random:SEED` or a path.
+        preset: The preset, or the path of a config, that the settings change; None for the plain method of Gatys et al.
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
-        style_scale: Longer side of the painting over that of the result.
-        color: Whose colours the picture wears: `style`, `content`, `match` or `histogram`.
-        regions: Parts of the photograph by name, each the path of a mask or an `nst.Region`.
         trainer: Settings of the Lightning Trainer, such as `{"accelerator": "cpu", "precision": "32-true"}`.
-        **model: Other settings of StyleTransfer, such as `style_weight=20` or `init="noise"`.
+        **settings: Any setting of StyleTransfer or PictureData, such as `size=1024`, `steps=[200, 100]`, `afar=256`,
+            `style_weight=20`, `init="noise"` or `regions={"sky": "sky.png"}`, and `budget`, such as `"60s"`. An
+            optimiser or a schedule may be a function, and terms may be objects.
 
     Returns:
         The picture, with the photograph's transparency if it has any.
@@ -64,40 +52,67 @@ def stylize(
         InputError: If the pictures or settings cannot be used.
         RunError: If the run cannot go on.
     """
-    check(trainer or {})
+    trainer = dict(trainer or {})
+    check(trainer)
     styles = [style] if isinstance(style, (str, os.PathLike, Image.Image, Style)) else list(style)
-    data = PictureData(
-        style=[x if isinstance(x, Style) else Style(_path(x)) for x in styles],
-        regions={name: x if isinstance(x, Region) else _path(x) for name, x in (regions or {}).items()},
-        size=Pixels(size),
-        min_size=None if min_size is None else Pixels(min_size),
-        steps=steps,
-        style_scale=style_scale,
-        color=color,
-        init=model.get("init", "content"),
-        tile=model.get("padding") == "circular",
-    )
-    data.content = _path(content)
-    for role, source in (("content", content), *((data.role(i), x) for i, x in enumerate(styles))):
-        if isinstance(source, Image.Image):
-            data.pictures[role] = images.decode(source, role)
-    module = StyleTransfer(backbone, WeightsSource(os.fspath(weights)), **model)
-    data.setup()
-    settings: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
-    settings |= {
-        "devices": 1,
-        "max_epochs": len(data.levels),
-        "reload_dataloaders_every_n_epochs": 1,
-        **(trainer or {}),
-    }
-    accelerator, asked = settings.get("accelerator", "auto"), settings.get("precision")
-    settings["precision"] = precision.fastest(accelerator) if asked is None else precision.usable(asked, accelerator)
+    roles = ["content", *(f"style[{i}]" if len(styles) > 1 else "style" for i in range(len(styles)))]
+    pictures = zip(roles, [content, *styles], strict=True)
+    at_hand = {role: images.decode(x, role) for role, x in pictures if isinstance(x, Image.Image)}
+    written, objects = _grouped({**settings, "content": content, "style": styles})
+    written |= {"trainer": {key: value for key, value in trainer.items() if _is_plain(value)}, "seed_everything": False}
+    start = "{}" if preset is None else os.fspath(preset)
     with quiet_libraries(), torch.random.fork_rng():
+        clock.restart()
+        run = JobCLI(["--config", start, "--config", yaml.safe_dump(written)], "nst.stylize", "")
+        for name, value in objects.items():
+            run.config.model[name] = value
+        run.pictures = at_hand
+        run.trainer_objects = {key: value for key, value in trainer.items() if key != "precision"}
         torch.manual_seed(seed)
-        pl.Trainer(enable_model_summary=False, **settings).fit(module, datamodule=data)
-    return images.encode(data.finished(module.shown), data.alpha)
+        run.begin()
+        run.model.pace.spent = clock.elapsed()
+        run.trainer.fit(run.model, datamodule=run.datamodule)
+    return images.encode(run.datamodule.finished(run.model.shown), run.datamodule.alpha)
 
 
-def _path(source: Source) -> InputPath:
-    """Returns a path; one that stands for nothing where the picture is at hand."""
-    return InputPath("" if isinstance(source, Image.Image) else os.fspath(source))
+def _grouped(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns settings as a config has them, and those of the model that are objects."""
+    written: dict[str, Any] = {"model": {}, "data": {}}
+    objects: dict[str, Any] = {}
+    data = KNOWN["data"] - LINKED
+    for name, value in settings.items():
+        value = _plain(value)
+        if name == "budget":
+            written[name] = value
+        elif name in data:
+            written["data"][name] = value
+        elif name in KNOWN["model"] and _is_plain(value):
+            written["model"][name] = value
+        elif name in KNOWN["model"]:
+            objects[name] = value
+        else:
+            known = [*KNOWN["model"], *data, "budget", "preset", "seed", "trainer"]
+            raise InputError(f"Expected settings of nst.stylize, but got {name}{nearest(name, known)}")
+    return written, objects
+
+
+def _plain(value: Any) -> Any:
+    """Returns a setting as YAML has it: paths as texts, and a picture that is at hand as one that nobody reads."""
+    if isinstance(value, Image.Image):
+        return "sample"
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if isinstance(value, (Style, Region)):
+        return {name: _plain(x) for name, x in vars(value).items() if x is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(x) for name, x in value.items()}
+    # of a number's or a text's own kind, as `Pixels` is
+    return next((kind(value) for kind in (bool, int, float, str) if isinstance(value, kind)), value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, dict)):
+        return all(_is_plain(x) for x in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, (bool, int, float, str))

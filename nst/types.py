@@ -60,10 +60,13 @@ def _resolve_weights(source: str) -> WeightsSource:
 
 
 def _whole(value: object) -> Pixels:
-    number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the check
-    if not number.is_integer():
-        raise ValueError(f"expected a whole number of pixels, but got {value}")
-    return Pixels(number)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the check
+        if number.is_integer():
+            return Pixels(number)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise ValueError(f"expected a whole number of pixels, but got {value}")
 
 
 def _written(path: object) -> str:
@@ -80,5 +83,9 @@ register_type(
 register_type(Bytes, serializer=int, deserializer=Bytes.parse)
 register_type(Seconds, serializer=float, deserializer=Seconds.parse)
 
-WORDS = {"Seconds": "a time such as 60s or 2min", "Bytes": "an amount of memory such as 6GiB"}
+WORDS = {
+    "Seconds": "a time such as 60s or 2min",
+    "Bytes": "an amount of memory such as 6GiB",
+    "Pixels": "a whole number of pixels",
+}
 """What these types are, for people who gave something else."""

@@ -13,8 +13,7 @@ from nst.pictures import images
 from nst.pictures.geometry import extend, lanczos, resize, shrink
 from nst.scene.data import PictureData
 from nst.types import InputPath, Pixels
-from tests.conftest import fit
-from tests.test_module import module, pictures, run
+from tests.helpers import fit, module, pictures, run
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 61), (97, 130), (96, 17)])
@@ -41,8 +40,8 @@ def test_terms_are_shared_with_those_of_the_small_picture(pair: tuple[Path, Path
     for other in (model, plain):
         other.picture.data = extend(torch.full((1, 3, 40, 48), 0.25), 2)
     small.picture.data = extend(torch.full((1, 3, 27, 32), 0.25), 2)
-    near, far, both = (x.terms() for x in (plain, small, model))
-    assert data.levels[0].afar is not None and data.levels[0].afar.width == 32
+    near, far, both = (x.values() for x in (plain, small, model))
+    assert (coarse := data.levels[0].coarse) is not None and coarse.width == 32
     for name, term in both.items():
         torch.testing.assert_close(term, (1 - SHARE) * near[name] + SHARE * far[name], rtol=1e-4, atol=1e-6)
 
@@ -50,17 +49,17 @@ def test_terms_are_shared_with_those_of_the_small_picture(pair: tuple[Path, Path
 def test_only_larger_levels_are_looked_at_from_afar(pair: tuple[Path, Path]) -> None:
     data = PictureData(*_files(pair), Pixels(96), Pixels(48), steps=1, afar=Pixels(68))
     data.setup()
-    assert [(level.width, level.afar is not None) for level in data.levels] == [(48, False), (68, False), (96, True)]
+    assert [(level.width, level.coarse is not None) for level in data.levels] == [(48, False), (68, False), (96, True)]
 
 
 def test_a_large_picture_is_nearer_to_the_small_one_from_afar(pair: tuple[Path, Path]) -> None:
-    small = run(module(), PictureData(*_files(pair), Pixels(32), steps=12)).terms()
+    small = run(module(), PictureData(*_files(pair), Pixels(32), steps=12)).values()
 
     def seen(afar: Pixels | None) -> float:
         model = run(module(), pictures(pair, 12, afar=afar))
         judge = run(module(), PictureData(*_files(pair), Pixels(32), steps=1))
         judge.picture.data = shrink(model.shown, 27, 32)
-        return float((judge.objective.total(judge.terms()) / judge.objective.total(small)).detach())
+        return float((judge.objective.total(judge.values()) / judge.objective.total(small)).detach())
 
     assert abs(seen(Pixels(32)) - 1) < abs(seen(None) - 1)
 

@@ -5,16 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import nst
+from nst.cli.main import main
 from nst.pictures import images
-from tests.conftest import fit
+from nst.run import record
+from nst.types import InputPath
+from tests.helpers import fit
 
-TINY: dict[str, Any] = {"size": 32, "steps": 2, "backbone": "vgg16", "weights": "random:0"}
+COMMAND = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.content", "photo.png"]
+COMMAND += ["--data.style", "painting.png", "--data.steps", "2", "--output", "a.png"]
+COMMAND += ["--trainer.enable_progress_bar", "false"]
+
+
+def adam(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(params, lr=0.02)
+
+
+SMALL: dict[str, Any] = {"steps": 2, "backbone": "vgg16", "weights": "random:0"}
+TINY: dict[str, Any] = {**SMALL, "preset": None, "size": 32}
 
 
 def test_paths_and_pillow_images_give_the_same_picture(pair: tuple[Path, Path]) -> None:
@@ -57,3 +71,62 @@ def test_alpha_comes_back(pair: tuple[Path, Path]) -> None:
 def test_wrong_input_raises(pair: tuple[Path, Path]) -> None:
     with pytest.raises(nst.InputError, match=r"--data.content to be a picture file, but .*none.png does not exist"):
         nst.stylize("none.png", pair[1], **TINY)
+
+
+def test_without_a_preset_named_it_is_starry(pair: tuple[Path, Path]) -> None:
+    small: dict[str, Any] = {
+        "size": 40,
+        "min_size": 28,
+        "steps": 2,
+        "backbone": "vgg16",
+        "weights": "random:0",
+        "afar": 32,
+    }
+    made = nst.stylize(*pair, **small)
+    assert main(["fit", *COMMAND, "--data.size", "40", "--data.min_size", "28", "--data.afar", "32"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), np.asarray(made))
+    assert record.read("a.png")["config"]["model"]["style_distance"] == "wasserstein"
+    other = nst.stylize(*pair, preset="gatys2015", **{**small, "optimizer": adam})
+    assert np.abs(np.asarray(other).astype(int) - np.asarray(made)).mean() > 1
+
+
+def test_every_setting_of_the_command_line_is_taken(pair: tuple[Path, Path]) -> None:
+    mask = Image.new("L", (48, 40), 0)
+    mask.paste(255, (0, 0, 24, 40))
+    mask.save("left.png")
+    options = ["--config", "{}", "--data.size", "32", "--data.afar", "24", "--data.min_improvement", "0.5"]
+    options += ["--data.regions", "{left: {mask: left.png, content_weight: 3}}", "--model.average", "0.5"]
+    options += ["--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--trainer.max_steps", "1"]
+    assert main(["fit", *COMMAND, *options]) == 0
+    made = nst.stylize(
+        *pair,
+        **TINY,
+        afar=24,
+        min_improvement=0.5,
+        regions={"left": nst.Region(InputPath("left.png"), content_weight=3)},
+        average=0.5,
+        optimizer=lambda params: torch.optim.SGD(params, lr=0.1),
+        trainer={"max_steps": 1, "callbacks": [pl.Callback()]},
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), np.asarray(made))
+
+
+def test_a_budget_ends_a_run(pair: tuple[Path, Path]) -> None:
+    class Count(pl.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.steps += 1
+
+    count = Count()
+    nst.stylize(*pair, **TINY, budget="1.1s", trainer={"callbacks": [count]})
+    assert count.steps != TINY["steps"]  # the clock's, and not those of `steps`
+
+
+def test_a_setting_that_there_is_not_is_refused(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(nst.InputError, match=r"but got style_wieght \(did you mean style_weight"):
+        nst.stylize(*pair, style_wieght=3)
+    with pytest.raises(nst.InputError, match=r"--config to be a file or one of the presets .*, but got stary"):
+        nst.stylize(*pair, preset="stary")
+    with pytest.raises(nst.InputError, match=r"Expected --data.size to be"):
+        nst.stylize(*pair, **{**TINY, "size": "large"})

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst.cli.jobs import Workshop
+from nst.cli.jobs import JobRunner
 from nst.cli.main import main
 from nst.network.features import Features
-from nst.optimise.targets import Targets
+from nst.optimise.targets import LevelScan
 from nst.run import record
-from tests.conftest import TINY, draw, fit
+from tests.helpers import TINY, draw, fit
 
 SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]
 
@@ -59,22 +59,22 @@ def test_pictures_are_those_of_single_runs(options: list[str], capfd: pytest.Cap
 
 def test_one_network_is_loaded_and_the_painting_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loads, looks = 0, 0
-    load, moments = Features.__init__, Targets.moments
+    load, statistics = Features.__init__, LevelScan.statistics
 
     def counted_load(self: Any, *rest: Any) -> None:
         nonlocal loads
         loads += 1
         load(self, *rest)
 
-    def counted_look(self: Any, painting: Any) -> Any:
+    def counted_look(self: Any, painting: Any, distances: Any) -> Any:
         nonlocal looks
-        known = len(self.known)
-        found = moments(self, painting)
-        looks += len(self.known) - known
+        before = len(self.cache)
+        found = statistics(self, painting, distances)
+        looks += len(self.cache) - before
         return found
 
     monkeypatch.setattr(Features, "__init__", counted_load)
-    monkeypatch.setattr(Targets, "moments", counted_look)
+    monkeypatch.setattr(LevelScan, "statistics", counted_look)
     assert batch("--data.size", "68", "--data.min_size", "48") == 0
     assert (loads, looks) == (1, 2)  # two levels
 
@@ -107,18 +107,18 @@ def test_what_is_made_is_skipped(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_killed_batch_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    make = Workshop.make
+    make = JobRunner.make
 
-    def killed(self: Workshop, recipe: Any, output: Path) -> None:
+    def killed(self: JobRunner, recipe: Any, output: Path) -> None:
         if output.name == "c.png":
             raise KeyboardInterrupt
         make(self, recipe, output)
 
-    monkeypatch.setattr(Workshop, "make", killed)
+    monkeypatch.setattr(JobRunner, "make", killed)
     assert batch() == 130
     before = made()
     assert list(before) == ["a.png", "b.png"]
-    monkeypatch.setattr(Workshop, "make", make)
+    monkeypatch.setattr(JobRunner, "make", make)
     assert batch() == 0
     assert {name: time for name, time in made().items() if name != "c.png"} == before
 

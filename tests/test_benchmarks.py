@@ -14,10 +14,12 @@ from PIL import Image
 from benchmarks import convergence, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst.losses import functional as F
+from nst.losses.distances.frobenius import gram_distance
+from nst.losses.distances.wasserstein import wasserstein_distance
 from nst.network.features import Features
 from nst.network.weights import load
 from nst.pictures import images
-from tests.conftest import draw
+from tests.helpers import draw
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,8 +41,8 @@ def test_the_judge_measures_what_the_losses_do(weights: Path, pair: tuple[Path, 
     figures = Judge(weights)(result, pair[0], style)
     network = Features(load("vgg16", "random:0"), [*STYLE, "relu4_2"])
     x, p, a = (network(images.load(path, "x").rgb) for path in (result, pair[0], style))
-    grams = [F.gram_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
-    w2 = [F.wasserstein_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
+    grams = [gram_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
+    w2 = [wasserstein_distance(F.moments(x[layer]), F.moments(a[layer])) for layer in STYLE]
     error = F.squared_error(x["relu4_2"], p["relu4_2"]) / p["relu4_2"].square().sum()
     assert figures["gram"] == pytest.approx(float(sum(grams)) / 5, rel=1e-3)
     assert figures["w2"] == pytest.approx(float(sum(w2)) / 5, rel=1e-3)

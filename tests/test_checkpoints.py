@@ -15,7 +15,7 @@ from nst.cli.main import main
 from nst.errors import InputError
 from nst.optimise.resume import FORMAT
 from nst.run import checkpoints, record
-from tests.conftest import draw, fit
+from tests.helpers import draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 

@@ -17,7 +17,7 @@ from nst.errors import InputError
 from nst.pictures import images
 from nst.pictures.claims import claims
 from nst.pictures.decoding import MAX_PIXELS
-from tests.test_fuzz import forget, icns, peak, pillow
+from tests.helpers import chunk, forget, icns, peak, pillow
 
 LARGE = 100_000_000
 """Bytes that no small picture needs."""
@@ -34,10 +34,6 @@ def refused(data: bytes, words: str, max_pixels: int = MAX_PIXELS) -> None:
     with pytest.raises(InputError, match=words):
         images.load("a", "data.content", max_pixels)
     assert peak() - before < LARGE
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def packed(length: int) -> bytes:

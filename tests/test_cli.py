@@ -28,9 +28,7 @@ from nst.cli.explain import explain
 from nst.cli.main import main
 from nst.optimise.module import StyleTransfer
 from nst.pictures import images
-from tests.conftest import TINY, fit
-from tests.test_images import broken_files
-from tests.test_weights import Bomb, narrow
+from tests.helpers import TINY, Bomb, broken_files, fit, narrow
 
 pytestmark = pytest.mark.usefixtures("pair")
 

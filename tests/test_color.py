@@ -20,7 +20,7 @@ from nst.errors import InputError
 from nst.pictures import color, images
 from nst.scene.data import PictureData
 from nst.types import InputPath, Pixels
-from tests.conftest import fit
+from tests.helpers import fit
 
 
 def picture(seed: int, height: int = 40, width: int = 48, power: float = 1.0) -> Tensor:

@@ -11,10 +11,10 @@ import pytest
 import safetensors
 import torch
 
-from nst.network.architecture import BLOCKS, Weights
+from nst.network.architecture import BLOCKS
 from nst.network.weights import from_state_dict, indices, read_state_dict
 from nst.pictures import images
-from tests.conftest import draw
+from tests.helpers import draw, random_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
@@ -26,18 +26,6 @@ from compacting.tune import FineTuner, Recipe
 
 RECIPE = Recipe(steps=6, crops=8, sizes=(32,), pixels=2 * 32**2)
 OPTIONS = "--steps 6 --crops 8 --sizes 32 --pixels 2048 --judge-size 32 --judge-steps 2 --judge-pairs 1 --date today"
-
-
-def random_weights(family: str) -> Weights:
-    """A network of the family with 4, 4, 6, 8 and 8 channels in its blocks."""
-    generator = torch.Generator().manual_seed(0)
-    convolutions, channels = [], 3
-    for width, count in zip((4, 4, 6, 8, 8), BLOCKS[family], strict=True):
-        for _ in range(count):
-            weight = torch.randn(width, channels, 3, 3, generator=generator) * (2 / (9 * channels)) ** 0.5
-            convolutions.append((weight, torch.full((width,), 0.1)))
-            channels = width
-    return Weights(family, BLOCKS[family], convolutions)
 
 
 def save_teacher(path: Path, family: str = "vgg16", prefix: str = "features.") -> Path:

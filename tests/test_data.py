@@ -13,9 +13,9 @@ from nst.errors import InputError
 from nst.pictures import images
 from nst.pictures.geometry import fit
 from nst.scene.data import PictureData, sample_path
-from nst.scene.levels import Steps
+from nst.scene.levels import LevelLoader
 from nst.types import InputPath, Pixels
-from tests.conftest import draw
+from tests.helpers import draw
 
 
 def made(content: Path, style: Path, size: int = 48, **settings: Any) -> PictureData:
@@ -100,11 +100,11 @@ def test_samples_come_with_the_package() -> None:
 
 def test_steps_resume_where_they_were(pair: tuple[Path, Path]) -> None:
     (level,) = made(*pair, steps=5).levels
-    first = Steps(level)
+    first = LevelLoader(level)
     assert len(first) == 5
     taken = iter(first)
     assert next(taken) is next(taken)
-    second = Steps(level)
+    second = LevelLoader(level)
     second.load_state_dict(first.state_dict())
     assert len(list(second)) == 3
     assert len(list(second)) == 5  # once

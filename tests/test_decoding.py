@@ -19,8 +19,7 @@ from nst.errors import InputError
 from nst.pictures import decoding, images
 from nst.pictures.decoding import read_metadata
 from nst.pictures.files import SUFFIXES
-from tests.test_claims import chunk
-from tests.test_fuzz import forget, peak
+from tests.helpers import chunk, forget, peak
 
 
 def test_a_decompression_bomb_is_refused_and_can_be_allowed(tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from nst.errors import InputError, check_choice
-from nst.losses.losses import ContentLoss, Objective, StyleLoss, TotalVariationLoss
+from nst.losses.layers import ContentLoss, StyleLoss
+from nst.losses.terms import TotalVariation
 from nst.network.architecture import Pooling
 from nst.network.features import Features
 from nst.optimise import starts
 from nst.pictures import color
 from nst.scene.levels import Level
-from nst.streaming.scanner import Eye
-from tests.test_compact import random_weights
+from nst.streaming.scanner import Scanner
+from tests.helpers import objective_of, random_weights
 
 
 def test_a_choice_is_told_with_the_nearest() -> None:
@@ -41,13 +42,13 @@ PARTS: dict[str, Callable[[], object]] = {
         random_weights("vgg16"), [], "max", wrong
     ),
     "model.normalization to be one of relative or gatys": lambda: StyleLoss(wrong),
-    "model.style_distance to be one of frobenius, wasserstein or mean_std": lambda: StyleLoss("relative", wrong),
+    "model.style_distance to be one of frobenius, ": lambda: StyleLoss("relative", wrong),
     "model.normalization to be one of relative": lambda: ContentLoss(wrong),
-    "model.tv_norm to be one of l1 or l2": lambda: TotalVariationLoss(wrong),
-    "model.normalization to be one": lambda: Objective({"relu1_1": 1}, {}, normalization=wrong),
-    "model.style_distance to be one": lambda: Objective({"relu1_1": 1}, {}, style_distance=wrong),
-    "model.tv_norm to be one": lambda: Objective({"relu1_1": 1}, {}, tv_norm=wrong),
-    "model.streaming to be one of auto, on or off": lambda: Eye(network, wrong),
+    "model.tv_norm to be one of l1 or l2": lambda: TotalVariation(1.0, wrong),
+    "model.normalization to be one": lambda: objective_of({"relu1_1": 1}, {}, normalization=wrong),
+    "model.style_distance to be one": lambda: objective_of({"relu1_1": 1}, {}, style_distance=wrong),
+    "model.tv_norm to be one": lambda: objective_of({"relu1_1": 1}, {}, tv_norm=wrong),
+    "model.streaming to be one of auto, on or off": lambda: Scanner(network, wrong),
     "data.color to be one of style, content, match or histogram": lambda: color.recolored(wrong, picture, picture),
     "data.color_match to be one of symmetric, pca or cholesky": lambda: color.match(picture, picture, wrong),
     "model.init to be one of content, noise, gray or style": lambda: starts.start(wrong, Level(0, 1, picture, ())),

@@ -8,12 +8,10 @@ from __future__ import annotations
 import io
 import struct
 import subprocess
-import sys
 import time
 import warnings
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from nst.pictures import images
 from nst.pictures.decoding import read_metadata
 from nst.pictures.profiles import srgb_profile
 from nst.scene.masks import read_mask
+from tests.helpers import forget, icns, peak, picture, pillow
 
 LIMIT = 1 << 20
 """Pixels that a damaged file may claim here."""
@@ -35,27 +34,10 @@ LIMIT = 1 << 20
 Rng = np.random.Generator
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (24, 20)) -> Image.Image:
-    values = np.random.default_rng(3).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
-    image = Image.fromarray(values)
-    if mode in ("I;16", "F"):
-        return Image.fromarray(values[..., 0].astype(np.uint16 if mode == "I;16" else np.float32))
-    return image.convert("RGB").convert(mode) if mode != "RGBA" else image
-
-
 def described() -> Image.Exif:
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "how it was made", 6
     return exif
-
-
-def pillow(kind: str, mode: str = "RGB", size: tuple[int, int] = (24, 20), **options: Any) -> Callable[[], bytes]:
-    def make() -> bytes:
-        file = io.BytesIO()
-        picture(mode, size).save(file, kind, **options)
-        return file.getvalue()
-
-    return make
 
 
 def frames(kind: str) -> Callable[[], bytes]:
@@ -81,15 +63,6 @@ def saved(suffix: str) -> Callable[[], bytes]:
         return path.read_bytes()
 
     return make
-
-
-def icns(kind: str = "PNG", **options: Any) -> bytes:
-    inner = pillow(kind, "RGBA", (32, 32), **options)()
-    packed = bytes([127] + 128 * [7] + [127] + 128 * [9]) * 3  # 16x16, a run of literals for each half of a channel
-    parts = b"".join(
-        name + struct.pack(">I", 8 + len(data)) + data for name, data in ((b"is32", packed), (b"ic11", inner))
-    )
-    return b"icns" + struct.pack(">I", 8 + len(parts)) + parts
 
 
 def psd() -> bytes:
@@ -212,22 +185,6 @@ def examine(path: Path) -> str:
         said = str(error)
     assert (not said or "Expected --data.content to " in said) and said.isprintable(), said
     return "refused" if loaded is None else "read"
-
-
-def peak() -> int:
-    """Returns the most memory that this process has had since `forget`, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(next(x.split()[1] for x in status.read_text().splitlines() if x.startswith("VmHWM"))) << 10
-    resource = pytest.importorskip("resource")
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) << (0 if sys.platform == "darwin" else 10)
-
-
-def forget() -> int:
-    """Starts a new peak, where the system can, and returns what is in use."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return peak()
 
 
 def make(kind: str) -> dict[str, bytes]:

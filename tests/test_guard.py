@@ -9,38 +9,11 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import Tensor
 
 from nst.errors import RunError
 from nst.optimise.guard import RISE, DivergenceError, Guard
 from nst.optimise.optimizers import halve
-from tests.conftest import fit
-from tests.test_module import lbfgs, module, pictures, run
-
-
-class Poison(pl.Callback):
-    """Makes a target NaN before the third step, for good or for one step."""
-
-    def __init__(self, heals: bool) -> None:
-        self.heals = heals
-        self.seen: list[Tensor] = []
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.seen.append(pl_module.picture.detach().clone())
-        if batch_idx == 2:
-            self.loss = pl_module.objective.style["relu3_1"]
-            self.targets = self.loss.targets
-            spoilt = self.targets[0].moments._replace(outer=self.targets[0].moments.outer * math.nan)
-            self.loss.targets = [self.targets[0]._replace(moments=spoilt)]
-            if self.heals:
-                pl_module.guard.go_back = self._heal(pl_module.guard.go_back)
-
-    def _heal(self, go_back: Any) -> Any:
-        def healed(*args: Any, **settings: Any) -> None:
-            go_back(*args, **settings)
-            self.loss.targets = self.targets
-
-        return healed
+from tests.helpers import Poison, fit, lbfgs, module, pictures, run
 
 
 @pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()])
@@ -74,9 +47,9 @@ def test_lbfgs_without_a_line_search_comes_back_from_steps_that_are_too_long(
     """Where older tools end with black and grey pictures."""
     made = run(module(optimizer=lbfgs(lr=lr), style_weight=1e4), pictures(pair, 30))
     with torch.no_grad():
-        after = float(made.objective.total(made.terms()))
+        after = float(made.objective.total(made.values()))
         made.prepare(made.levels)  # back to the start
-        assert after < 0.5 * float(made.objective.total(made.terms()))
+        assert after < 0.5 * float(made.objective.total(made.values()))
 
 
 def test_it_says_so_in_one_line(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

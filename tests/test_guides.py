@@ -18,10 +18,13 @@ from torch import Tensor
 import nst
 from nst.cli.main import main
 from nst.losses import functional as F
-from nst.losses.losses import ContentLoss, ContentTarget, Objective, StyleLoss, StyleTarget
+from nst.losses.distance import DISTANCES
+from nst.losses.distances.frobenius import gram_distance
+from nst.losses.layers import ContentLoss, ContentTarget, StyleLoss, StyleTarget
+from nst.losses.statistics import Moments, blend
 from nst.network import weights
 from nst.network.features import Features
-from nst.optimise.targets import Targets
+from nst.optimise.targets import LevelScan
 from nst.pictures import images
 from nst.pictures.images import Picture
 from nst.run import record
@@ -30,10 +33,24 @@ from nst.scene.data import PictureData
 from nst.scene.levels import Level
 from nst.scene.masks import read_mask
 from nst.scene.styles import Region, Style
-from nst.streaming.scanner import Eye
+from nst.streaming.scanner import Scanner
 from nst.types import InputPath, Pixels
-from tests.conftest import TINY, draw, fit, statistics
-from tests.test_streaming import made, noise, reference, seen
+from tests.helpers import (
+    CONTENT,
+    STYLE,
+    TINY,
+    content_losses,
+    distances,
+    draw,
+    fit,
+    gathered,
+    made,
+    noise,
+    objective_of,
+    reference,
+    seen,
+    style_losses,
+)
 
 
 def halves(path: str = "left.png", size: tuple[int, int] = (48, 40)) -> str:
@@ -83,7 +100,7 @@ def test_guided_moments_are_those_of_repeated_positions() -> None:
     )
     repeated = x.flatten(2).repeat_interleave(guide.flatten().long(), dim=2)[..., None]
     found, wanted = F.moments(x, guide=guide), F.moments(repeated)
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(found.flatten(), wanted.flatten(), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -99,8 +116,8 @@ def test_the_gradient_of_guided_moments_is_torchs_own() -> None:
 
 def test_a_blend_is_of_both_and_alone_is_itself() -> None:
     one, other = F.moments(random(1, 3, 4, 5)), F.moments(random(1, 3, 6, 2, seed=1))
-    assert F.blend([one], [1.0]) is one
-    half = F.blend([one, other], [0.5, 0.5])
+    assert blend([one], [1.0]) is one
+    half = blend([one, other], [0.5, 0.5])
     torch.testing.assert_close(half.gram, (one.gram + other.gram) / 2)
     torch.testing.assert_close(half.mean, (one.mean + other.mean) / 2)
     # raw moments may be added; covariances may not
@@ -112,41 +129,41 @@ def test_places_are_compared_each_with_its_own() -> None:
     left[..., :3] = 1
     targets = [F.moments(random(1, 3, 4, 4, seed=i)) for i in (1, 2)]
     loss = StyleLoss()
-    loss.aim([StyleTarget(targets[0], left, 0.5), StyleTarget(targets[1], 1 - left, 0.5)])
-    parts = [F.gram_distance(F.moments(part), t) for part, t in zip((x[..., :3], x[..., 3:]), targets, strict=True)]
-    torch.testing.assert_close(loss(loss.statistics(x)), (parts[0] + parts[1]) / 2)
+    loss.set_targets([StyleTarget(targets[0], left, 0.5), StyleTarget(targets[1], 1 - left, 0.5)])
+    parts = [gram_distance(F.moments(part), t) for part, t in zip((x[..., :3], x[..., 3:]), targets, strict=True)]
+    torch.testing.assert_close(loss.value(loss.statistics(x)), (parts[0] + parts[1]) / 2)
 
 
 def test_content_counts_by_weight() -> None:
     x, photograph, left = random(1, 3, 4, 6), random(1, 3, 4, 6, seed=1), torch.zeros(1, 1, 4, 6).double()
     left[..., :3] = 1
     loss = ContentLoss()
-    loss.aim(ContentTarget(photograph, left, left))
+    loss.set_target(ContentTarget(photograph, left, left))
     error = (x - photograph)[..., :3].square().sum() / photograph[..., :3].square().sum()
-    torch.testing.assert_close(loss(loss.statistics(x)), error)
+    torch.testing.assert_close(loss.value(loss.statistics(x)), error)
 
 
-@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_regions_in_bands_are_those_of_the_whole(distance: Any) -> None:
-    network, plain, picture = made()
-    objective = Objective(
-        dict.fromkeys(plain.content, 1.0), dict.fromkeys(plain.style, 1.0), tv_weight=0.1, style_distance=distance
+    network, _, picture = made()
+    objective = objective_of(
+        dict.fromkeys(CONTENT, 1.0), dict.fromkeys(STYLE, 1.0), tv_weight=0.1, style_distance=distance
     )
     left = torch.zeros(1, 1, *picture.shape[2:]).double()
     left[..., :30] = 1
     spread = network.spread(left, network.layers)
-    eye = Eye(network, "off")
-    activations = eye.activations(noise(70, 61, 1), objective.content)
-    styles = [eye.moments(noise(56, 48, seed), objective.style) for seed in (2, 4)]
-    objective.aim(
-        {x: ContentTarget(y, spread[x] + 0.5, spread[x]) for x, y in activations.items()},
-        {
-            x: [StyleTarget(styles[0][x], spread[x], 0.5), StyleTarget(styles[1][x], 1 - spread[x], 0.5)]
-            for x in objective.style
-        },
-    )
+    scanner = Scanner(network, "off")
+    activations = scanner.activations(noise(70, 61, 1), CONTENT)
+    styles = [scanner.sums(noise(56, 48, seed), distances(objective)) for seed in (2, 4)]
+    for x, content in content_losses(objective).items():
+        content.set_target(ContentTarget(activations[x], spread[x] + 0.5, spread[x]))
+    for x, style in style_losses(objective).items():
+        inside, outside = (
+            StyleTarget(found[x], y, 0.5) for found, y in zip(styles, (spread[x], 1 - spread[x]), strict=True)
+        )
+        style.set_targets([inside, outside])
     value, gradient = reference(network, objective, picture)
-    again, found = seen(Eye(network, "on", 0.0), objective, picture)
+    again, found = seen(Scanner(network, "on", 0.0), objective, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-9)
     assert float((found - gradient).norm() / gradient.norm()) < 1e-6
 
@@ -350,7 +367,7 @@ def test_each_region_takes_its_own_style() -> None:
     style = [F.moments(network(images.load(x).rgb)["relu1_1"]) for x in ("painting.png", "other.png")]
     for i, half in enumerate((picture[..., :22], picture[..., 26:])):
         found = F.moments(network(half)["relu1_1"])
-        assert F.gram_distance(found, style[i]) < 0.5 * F.gram_distance(found, style[1 - i])
+        assert gram_distance(found, style[i]) < 0.5 * gram_distance(found, style[1 - i])
 
 
 def test_what_is_kept_is_the_photograph() -> None:
@@ -400,14 +417,15 @@ def test_content_weight_of_a_region_holds_the_photograph() -> None:
 
 def test_layers_of_styles() -> None:
     network = Features(weights.load("vgg16", "random:0"), ["relu1_1", "relu2_1"])
-    objective = Objective({}, {"relu1_1": 1.0, "relu2_1": 1.0})
+    objective = objective_of({}, {"relu1_1": 1.0, "relu2_1": 1.0})
     seen_ = level(
         [Style(InputPath("painting.png"), layers=["relu1_1"]), Style(InputPath("other.png"), layers=["relu2_1"])]
     )
-    Targets(network, objective, Eye(network), 0, deque()).aim(seen_)
-    for (layer, loss), painting in zip(objective.style.items(), seen_.paintings, strict=True):
+    objective.set_targets(seen_, LevelScan(network, Scanner(network), 0, deque()))
+    for (layer, loss), painting in zip(style_losses(objective).items(), seen_.paintings, strict=True):
         (target,) = loss.targets
-        torch.testing.assert_close(target.moments.gram, F.moments(network(painting.picture)[layer]).gram)
+        assert isinstance(target.statistics, Moments)
+        torch.testing.assert_close(target.statistics.gram, F.moments(network(painting.picture)[layer]).gram)
 
 
 def test_weights_of_pixels_reach_the_losses() -> None:
@@ -419,15 +437,16 @@ def test_weights_of_pixels_reach_the_losses() -> None:
     region = Region(InputPath("left.png"), content_weight=3, erode=True)
     seen_ = level([half], "clear.png", regions={"left": region})
     network = Features(weights.load("vgg16", "random:0"), ["relu2_2"])
-    objective = Objective({"relu2_2": 1.0}, {"relu2_2": 1.0})
-    Targets(network, objective, Eye(network), 0, deque()).aim(seen_)
+    objective = objective_of({"relu2_2": 1.0}, {"relu2_2": 1.0})
+    objective.set_targets(seen_, LevelScan(network, Scanner(network), 0, deque()))
 
     alpha, left = images.load("clear.png").alpha, images.load("left.png").rgb[:, :1]
     assert alpha is not None
-    _, emphasized, visible = objective.content["relu2_2"].target
+    target = content_losses(objective)["relu2_2"].target
+    emphasized, visible = target.weights, target.visible
     torch.testing.assert_close(visible, nnf.avg_pool2d(alpha, 2))
     torch.testing.assert_close(emphasized, nnf.avg_pool2d(alpha * (1 + 2 * left), 2))
-    inside, outside = objective.style["relu2_2"].targets
+    inside, outside = style_losses(objective)["relu2_2"].targets
     # at relu2_2 three positions beyond one's own are seen
     weights_ = nnf.avg_pool2d(alpha * left, 2)
     torch.testing.assert_close(inside.guide, -nnf.max_pool2d(-weights_, 7, stride=1, padding=3))
@@ -437,19 +456,20 @@ def test_weights_of_pixels_reach_the_losses() -> None:
     assert painting.guide is not None
     whole = network(painting.picture)["relu2_2"]
     expected = F.moments(whole, guide=nnf.avg_pool2d(painting.guide, 2))
-    torch.testing.assert_close(inside.moments.gram, expected.gram)
+    assert isinstance(inside.statistics, Moments)
+    torch.testing.assert_close(inside.statistics.gram, expected.gram)
 
 
 def test_a_painting_is_known_with_its_mask() -> None:
     halves("part.png", (44, 52))
     entries = [Style(InputPath("painting.png"), mask=mask) for mask in (None, InputPath("part.png"))]
     network = Features(weights.load("vgg16", "random:0"), ["relu1_1"])
-    objective = Objective({}, {"relu1_1": 1.0})
-    targets = Targets(network, objective, Eye(network), 0, deque())
+    objective = objective_of({}, {"relu1_1": 1.0})
+    scan, compared = LevelScan(network, Scanner(network), 0, deque()), distances(objective)
     whole, part = level(entries).paintings
-    first, again = targets.moments(whole), targets.moments(replace(whole, picture=whole.picture.clone()))
-    assert again is first
-    assert targets.moments(part)["relu1_1"].positions < first["relu1_1"].positions
+    first = scan.statistics(whole, compared)
+    assert scan.statistics(replace(whole, picture=whole.picture.clone()), compared) is first
+    assert scan.statistics(part, compared)["relu1_1"].positions < first["relu1_1"].positions
 
 
 def test_a_style_has_its_own_scale() -> None:
@@ -524,14 +544,14 @@ def test_a_run_with_regions_resumes_to_the_bit() -> None:
 def test_every_term_of_every_place_has_a_gradient() -> None:
     x, left = random(1, 3, 4, 6).requires_grad_(), torch.zeros(1, 1, 4, 6).double()
     left[..., :1] = 1
-    objective = Objective({}, {"relu1_1": 1.0})
+    objective = objective_of({}, {"relu1_1": 1.0})
     share = float(left.mean())
     targets = [StyleTarget(F.moments(random(1, 3, 4, 4, seed=i))) for i in (1, 2)]
-    inside = targets[0]._replace(guide=left, share=share)
-    outside = targets[1]._replace(guide=1 - left, share=1 - share)
-    objective.aim({}, {"relu1_1": [inside, outside]})
-    terms = objective({**statistics(objective, {"relu1_1": x}, x)}, x)
-    (gradient,) = torch.autograd.grad(objective.total(terms), x)
+    inside = replace(targets[0], guide=left, share=share)
+    outside = replace(targets[1], guide=1 - left, share=1 - share)
+    style_losses(objective)["relu1_1"].set_targets([inside, outside])
+    values = objective.values(gathered(objective, {"relu1_1": x}, x), x)
+    (gradient,) = torch.autograd.grad(objective.total(values), x)
     small, large = gradient[..., :1].abs().mean(), gradient[..., 1:].abs().mean()
     assert 0.1 < float(small / large) < 10  # a small region is drawn as strongly as a large one
 

@@ -16,12 +16,7 @@ from nst.pictures import images
 from nst.pictures.files import SUFFIXES
 from nst.pictures.geometry import periodic, resize
 from nst.pictures.profiles import srgb_profile
-
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def corner(picture: images.Picture) -> list[int]:
-    return [round(value * 255) for value in picture.rgb[0, :, 0, 0].tolist()]
+from tests.helpers import BLUE, GREEN, RED, broken_files, corner, seam
 
 
 def test_an_rgb_file_is_its_values(tmp_path: Path) -> None:
@@ -98,12 +93,6 @@ def test_resizing_is_antialiased_and_keeps_the_mean() -> None:
     assert large.max() == 1  # Lanczos rings past it, and is clipped
 
 
-def seam(picture: torch.Tensor, dim: int) -> float:
-    """Gradient energy between the last and the first row or column over the picture's average."""
-    energy = (picture - picture.roll(1, dim)).square().mean([x for x in range(4) if x != dim])
-    return float(energy[0] / energy[1:].mean())
-
-
 def test_a_periodic_picture_has_no_seam_and_is_the_same_inside() -> None:
     y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 48), indexing="ij")
     wave = 0.1 * torch.sin(40 * x + 30 * y)
@@ -165,26 +154,6 @@ def test_the_same_picture_makes_the_same_file(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         images.save(torch.full((1, 3, 8, 8), 0.25), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def broken_files(folder: Path) -> dict[str, str]:
-    """Makes files that are no pictures; returns what the message says of each."""
-    (folder / "folder.png").mkdir()
-    (folder / "text.jpg").write_text("this is not a picture\n" * 50)
-    (folder / "empty.jpg").touch()
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "whole.jpg")
-    (folder / "cut.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:2000])
-    Image.fromarray(noise).save(folder / "whole.png")
-    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:2000])
-    return {
-        "missing.jpg": "missing.jpg does not exist",
-        "folder.png": "folder.png is a folder",
-        "text.jpg": "text.jpg is none that can be read",
-        "empty.jpg": "empty.jpg is none that can be read",
-        "cut.jpg": "cut.jpg is damaged",
-        "cut.png": "cut.png is damaged",
-    }
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:

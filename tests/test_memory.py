@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from nst.machine import memory
-from nst.streaming.scanner import eye_for, working_type
-from tests.test_streaming import made
+from nst.streaming.scanner import scanner_for, working_type
+from tests.helpers import made
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 MIB = 1 << 20
@@ -144,23 +144,25 @@ def test_bands_are_planned_for_the_device_of_the_run(monkeypatch: pytest.MonkeyP
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     there = {"cpu": 1 << 40, "cuda": 180 * MIB}
     monkeypatch.setattr(memory, "free", lambda device: there[device.type])
-    here = eye_for(network, objective, optimizer, picture, 3)
-    beyond = eye_for(network, objective, optimizer, picture, 3, device=CUDA)
+    here = scanner_for(network, objective, optimizer, picture, 3)
+    beyond = scanner_for(network, objective, optimizer, picture, 3, device=CUDA)
     assert not here.plan(picture).streams
     assert beyond.plan(picture).streams
-    assert beyond.plan(picture).needed <= beyond.room < there["cuda"]
+    assert beyond.plan(picture).needed <= beyond.available < there["cuda"]
     there["cuda"] = there["cpu"]
     brought = sum(x.nbytes for x in network.buffers())  # the network is not there yet
-    assert eye_for(network, objective, optimizer, picture, 3, device=CUDA).room == here.room - brought
+    assert scanner_for(network, objective, optimizer, picture, 3, device=CUDA).available == here.available - brought
 
 
 def test_a_bound_counts_what_is_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     network, objective, picture = made(torch.float32, size=(64, 60))
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     monkeypatch.setattr(memory, "held", lambda device: {"cuda": 5 * MIB}[device.type])
-    room = eye_for(network, objective, optimizer, picture, 3, budget=1 << 30, device=CUDA).room
+    room = scanner_for(network, objective, optimizer, picture, 3, budget=1 << 30, device=CUDA).available
     monkeypatch.setattr(memory, "held", lambda device: {"cuda": 9 * MIB}[device.type])
-    assert eye_for(network, objective, optimizer, picture, 3, budget=1 << 30, device=CUDA).room == room - 4 * MIB
+    assert (
+        scanner_for(network, objective, optimizer, picture, 3, budget=1 << 30, device=CUDA).available == room - 4 * MIB
+    )
 
 
 def test_activations_have_the_type_that_they_have_on_the_device() -> None:

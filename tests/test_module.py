@@ -15,39 +15,19 @@ from torch import Tensor
 
 from nst.errors import InputError
 from nst.losses import functional as F
+from nst.losses.distance import DISTANCES
 from nst.network.features import Features
 from nst.network.weights import load
-from nst.optimise.module import StyleTransfer, shown_picture
+from nst.optimise.module import StyleTransfer
 from nst.optimise.optimizers import project, resample_state
+from nst.optimise.resume import shown_picture
 from nst.optimise.starts import start
 from nst.pictures.geometry import resample, shrink
 from nst.scene.data import PictureData
 from nst.scene.levels import Level, Painting, Place
-from nst.streaming.scanner import Eye
-from nst.types import InputPath, Pixels, WeightsSource
-from tests.conftest import draw
-from tests.test_images import seam
-
-
-def module(**settings: Any) -> StyleTransfer:
-    return StyleTransfer("vgg16", WeightsSource("random:0"), **settings)
-
-
-def pictures(pair: tuple[Path, Path], steps: int, **settings: Any) -> PictureData:
-    return PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(48), steps=steps, **settings)
-
-
-def run(model: StyleTransfer, data: PictureData, **settings: Any) -> StyleTransfer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    torch.manual_seed(0)
-    data.setup()
-    levels = {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1}
-    pl.Trainer(enable_model_summary=False, **{**quiet, **levels, **settings}).fit(model, datamodule=data)
-    return model
-
-
-def lbfgs(**settings: Any) -> Any:
-    return lambda params: torch.optim.LBFGS(params, **{"max_iter": 1, **settings})
+from nst.streaming.scanner import Scanner
+from nst.types import InputPath, Pixels
+from tests.helpers import draw, lbfgs, module, pictures, run, seam, style_losses
 
 
 def test_the_picture_is_the_only_parameter_and_the_network_is_not_saved(pair: tuple[Path, Path]) -> None:
@@ -105,9 +85,9 @@ def test_losses_fall(pair: tuple[Path, Path]) -> None:
     for optimizer in (lambda p: torch.optim.Adam(p, lr=0.02), lbfgs(), lbfgs(line_search_fn="strong_wolfe")):
         made = run(module(optimizer=optimizer), pictures(pair, 15))
         with torch.no_grad():
-            after = made.objective.total(made.terms())
+            after = made.objective.total(made.values())
             made.prepare(made.levels)  # back to the start
-            assert after < 0.7 * made.objective.total(made.terms())
+            assert after < 0.7 * made.objective.total(made.values())
 
 
 def test_the_gradient_of_a_value_does_not_shrink_with_the_picture(pair: tuple[Path, Path]) -> None:
@@ -117,7 +97,7 @@ def test_the_gradient_of_a_value_does_not_shrink_with_the_picture(pair: tuple[Pa
         data.setup()
         model = module()
         model.prepare(data.levels)
-        model.aim(data.levels[0])
+        model.set_targets(data.levels[0])
         model.logs_now = lambda *_: False  # type: ignore[method-assign]  # there is no trainer
         loss = model.training_step(data.levels[0], 0)
         (gradient,) = torch.autograd.grad(loss, model.picture)
@@ -264,13 +244,13 @@ def test_a_pyramid_ends_at_its_size_and_lowers_the_objective(pair: tuple[Path, P
     assert straight.shown.shape == (1, 3, 40, 48)
 
 
-@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_each_style_distance_is_lowered(pair: tuple[Path, Path], distance: Any) -> None:
     made = run(module(style_distance=distance), pictures(pair, 15))
     with torch.no_grad():
-        after = made.objective.total(made.terms(), "style/")
+        after = made.objective.sums(made.values())["style"]
         made.prepare(made.levels)  # back to the start
-        assert after < 0.6 * made.objective.total(made.terms(), "style/")
+        assert after < 0.6 * made.objective.sums(made.values())["style"]
 
 
 def test_pixels_stay_in_range(pair: tuple[Path, Path]) -> None:
@@ -283,8 +263,9 @@ def test_mixed_precision_leaves_picture_and_sums_in_float32(pair: tuple[Path, Pa
     full = run(module(), pictures(pair, 5))
     mixed = run(module(), pictures(pair, 5), precision="bf16-mixed")
     assert mixed.picture.dtype == torch.float32
-    assert all(x.targets[0].moments.outer.dtype == torch.float32 for x in mixed.objective.style.values())
-    assert all(term.dtype == torch.float32 for term in mixed.terms().values())
+    for loss in style_losses(mixed.objective).values():
+        assert all(x.dtype == torch.float32 for x in loss.targets[0].statistics.flatten())
+    assert all(term.dtype == torch.float32 for term in mixed.values().values())
     assert not torch.equal(full.picture, mixed.picture)
     assert (full.picture - mixed.picture).abs().mean() < 0.03  # Adam may move 0.02 a step
 
@@ -346,7 +327,7 @@ def test_strength_goes_evenly_from_the_photograph_to_the_configs_balance(pair: t
         """The root of the content distance, and the picture."""
         layers: dict[str, Any] = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_1": 1.0, "relu2_1": 1.0}}
         made = run(module(tv_weight=0.1, **layers, **settings), pictures(pair, 15))
-        return float(made.terms()["content/relu2_2"].sqrt()), made.shown
+        return float(made.values()["content/relu2_2"].sqrt()), made.shown
 
     distances = [far(strength=strength)[0] for strength in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert distances[0] == 0
@@ -379,7 +360,7 @@ def test_strength_needs_a_content_term() -> None:
     [
         ("pooling", r"max, avg or l2, but got maxx \(did you mean max\?\)"),
         ("padding", r"zeros, replicate, reflect or circular, but got zero \(did you mean zeros\?\)"),
-        ("style_distance", r"frobenius, wasserstein or mean_std, but got wasserstain \(did you mean wasserstein\?\)"),
+        ("style_distance", r"frobenius, histogram, mean_std or wasserstein, but got wasserstain \(did you mean wa"),
         ("normalization", r"relative or gatys, but got gatis \(did you mean gatys\?\)"),
         ("tv_norm", r"l1 or l2, but got L1"),
         ("streaming", r"auto, on or off, but got of \(did you mean off\?\)"),
@@ -403,16 +384,16 @@ def test_a_checkpoint_is_checked_without_a_change_and_restored_once(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check restored the room of the bands as well; the second time it took the earlier run's for what is free."""
-    from tests.conftest import fit
+    from tests.helpers import fit
 
     rooms: list[tuple[float, float]] = []
-    go_on = Eye.go_on_with
+    go_on = Scanner.go_on_with
 
-    def watch(eye: Eye, room: float, given: Any) -> None:
-        rooms.append((eye.room, room))
-        go_on(eye, room, given)
+    def watch(scanner: Scanner, room: float, given: Any) -> None:
+        rooms.append((scanner.available, room))
+        go_on(scanner, room, given)
 
-    monkeypatch.setattr(Eye, "go_on_with", watch)
+    monkeypatch.setattr(Scanner, "go_on_with", watch)
     monkeypatch.setattr("nst.machine.memory.free", lambda device: 8 << 30)
     assert fit(steps=1) == 0
     monkeypatch.setattr("nst.machine.memory.free", lambda device: 4 << 30)  # less than before

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nst.cli.main import main
 from nst.run import record
-from tests.conftest import TINY, draw, fit
+from tests.helpers import TINY, draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 
@@ -88,14 +88,14 @@ def test_brackets_are_a_name_before_they_are_a_pattern() -> None:
 def test_an_input_that_vanishes_on_the_way_takes_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     from nst.optimise.module import StyleTransfer
 
-    begin = StyleTransfer.begin
+    begin = StyleTransfer.begin_level
 
     def vanish(*arguments: object) -> None:
         for path in ("photo.png", "painting.png"):
             Path(path).unlink(missing_ok=True)
         begin(*arguments)  # type: ignore[arg-type]  # as it was called
 
-    monkeypatch.setattr(StyleTransfer, "begin", vanish)
+    monkeypatch.setattr(StyleTransfer, "begin_level", vanish)
     assert fit("--output", "a.png", steps=2) == 0
     draw(Path("photo.png"), seed=1)
     draw(Path("painting.png"), seed=2)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from nst.errors import InputError
 from nst.losses import functional as F
-from nst.losses.functional import Distance
-from nst.losses.losses import ContentLoss, ContentTarget, StyleLoss, StyleTarget
+from nst.losses.distances.wasserstein import LEAST_VARIANCE, wasserstein_distance
+from nst.losses.layers import ContentLoss, ContentTarget, Distance, StyleLoss, StyleTarget
 from nst.network import weights
 from nst.network.architecture import Padding
 from nst.network.features import Features
@@ -25,8 +25,7 @@ from nst.pictures.color import Matching
 from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
 from nst.types import InputPath, Pixels, WeightsSource
-from tests.conftest import draw
-from tests.test_module import run
+from tests.helpers import draw, run
 
 DISTANCES: tuple[Distance, ...] = ("frobenius", "wasserstein", "mean_std")
 PADDINGS: tuple[Padding, ...] = ("zeros", "replicate", "reflect", "circular")
@@ -106,10 +105,10 @@ def test_one_position_has_no_variance_and_a_finite_distance() -> None:
     one = torch.full((1, 4, 1, 1), 0.5)
     target = F.moments(one)
     assert not target.covariance.any()
-    distance = F.wasserstein_distance(F.moments(x), target)
+    distance = wasserstein_distance(F.moments(x), target)
     # |m - m_t|² + tr S, over the least share of the energy 4 · 0.5²
     expected = (x.mean((0, 2, 3)) - 0.5).square().sum() + x.var((0, 2, 3), correction=0).sum()
-    torch.testing.assert_close(distance, expected / F.LEAST_VARIANCE, rtol=1e-5, atol=0)
+    torch.testing.assert_close(distance, expected / LEAST_VARIANCE, rtol=1e-5, atol=0)
     (gradient,) = torch.autograd.grad(distance, x)
     assert torch.isfinite(gradient).all() and gradient.any()
 
@@ -118,8 +117,8 @@ def test_one_position_has_no_variance_and_a_finite_distance() -> None:
 def test_a_target_without_energy_leaves_an_absolute_distance(distance: Distance) -> None:
     x = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     loss = StyleLoss(distance=distance)
-    loss.aim([StyleTarget(F.moments(torch.zeros(1, 3, 4, 4)))])
-    value = loss(loss.statistics(x))
+    loss.set_targets([StyleTarget(F.moments(torch.zeros(1, 3, 4, 4)))])
+    value = loss.value(loss.statistics(x))
     energy = x.square().mean((0, 2, 3)).sum()
     expected = F.moments(x).gram.square().sum() if distance == "frobenius" else energy
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=0)  # 1e-4: the least deviation that counts is 1e-6
@@ -129,8 +128,8 @@ def test_a_target_without_energy_leaves_an_absolute_distance(distance: Distance)
 
 def test_a_photograph_without_energy_leaves_the_mean_squared_error() -> None:
     x, loss = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(1)), ContentLoss()
-    loss.aim(ContentTarget(torch.zeros_like(x)))
-    torch.testing.assert_close(loss(loss.statistics(x)), x.square().mean())
+    loss.set_target(ContentTarget(torch.zeros_like(x)))
+    torch.testing.assert_close(loss.value(loss.statistics(x)), x.square().mean())
 
 
 def test_rounding_is_no_variance() -> None:
@@ -138,8 +137,8 @@ def test_rounding_is_no_variance() -> None:
     network = Features(weights.load("vgg16", "random:0"), ["relu1_1"], padding="replicate")
     target = F.moments(network(torch.full((1, 3, 64, 64), 0.31))["relu1_1"])
     other = F.moments(network(torch.full((1, 3, 48, 52), 0.31))["relu1_1"])
-    assert abs(float(target.covariance.trace() / target.gram.trace())) < F.LEAST_VARIANCE / 4
-    assert 0 <= float(F.wasserstein_distance(other, target)) < 0.2
+    assert abs(float(target.covariance.trace() / target.gram.trace())) < LEAST_VARIANCE / 4
+    assert 0 <= float(wasserstein_distance(other, target)) < 0.2
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

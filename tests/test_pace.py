@@ -16,7 +16,7 @@ from nst.optimise.pace import RESERVE, WINDOW, Pace
 from nst.scene.data import PictureData
 from nst.scene.levels import Level
 from nst.types import InputPath, Pixels, Seconds
-from tests.conftest import fit
+from tests.helpers import fit
 
 EMPTY = torch.zeros(1, 3, 8, 8)
 

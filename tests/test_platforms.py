@@ -17,14 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nst.losses import functional as F
+from nst.losses.distance import DISTANCES
 from nst.machine import numerics
 from nst.machine.numerics import exact
 from nst.optimise.module import StyleTransfer
-from nst.optimise.targets import Targets
+from nst.optimise.targets import LevelScan
 from nst.scene.data import PictureData
-from nst.streaming.scanner import Eye
+from nst.streaming.scanner import Scanner
 from nst.types import InputPath, Pixels, WeightsSource
-from tests.conftest import draw
+from tests.helpers import draw
 
 AWAY = torch.device("lazy", 0)  # a kind that torch knows by name, and that nothing is behind
 MISSING = ("linalg_eigh", "linalg_eigvalsh", "linalg_cholesky", "linalg_svd", "linalg_qr")
@@ -110,15 +111,14 @@ def prepared(distance: str, place: torch.device | str, pooling: str, padding: st
     settings: dict[str, Any] = {"style_distance": distance, "pooling": pooling, "padding": padding}
     model = StyleTransfer("compact", WeightsSource("imagenet"), tv_weight=0.1, style_layers=STYLE, **settings)
     model.prepare(data.levels)
-    assert model.features is not None and model.afar is not None
+    assert model.features is not None and model.coarse is not None
     network = model.features.to(place)
-    model.eye = Eye(network, "auto")
-    known: Any = model.known_styles
-    model.targets = Targets(network, model.objective, model.eye, 0, known)
-    model.afar.targets = Targets(network, model.objective_afar, model.eye, 0, known)
+    model.scanner = Scanner(network, "auto")
+    model.scan = LevelScan(network, model.scanner, 0, model.style_cache)
+    model.coarse.scanner = model.scanner
     start = (0.9 * model.picture.detach()).to(place).requires_grad_()
     model._parameters["picture"] = start  # type: ignore[assignment]  # a Parameter of a wrapper would be a copy
-    model.aim(data.levels[0])
+    model.set_targets(data.levels[0])
     return model, start
 
 
@@ -126,7 +126,7 @@ STYLE = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0}
 
 
 @pytest.mark.parametrize(("pooling", "padding"), [("max", "zeros"), ("l2", "circular"), ("avg", "replicate")])
-@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_a_step_is_that_of_the_cpu(
     distance: str, pooling: str, padding: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_step_is_that_of_the_cpu(
         # in float64 for both: the roots of small eigenvalues magnify the rounding of float32
         monkeypatch.setattr(F, "eigh", own if place == device else lambda x: [y.to(x) for y in own(x.double())])
         model, picture = prepared(distance, place, pooling, padding)
-        total = model.objective.total(model.terms())
+        total = model.objective.total(model.values())
         total.backward()
         assert picture.grad is not None and picture.grad.device.type == torch.device(place).type
         torch.optim.Adam([picture], lr=0.02).step()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nst.cli import presets
 from nst.cli.main import main
-from tests.conftest import fit
+from tests.helpers import fit
 
 SMALL = ["--data.size", "48", "--data.steps", "1", "--trainer.enable_progress_bar", "false"]
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from nst.pictures import images
 from nst.pictures.profiles import is_srgb, srgb_profile, to_srgb
-from tests.test_images import BLUE, RED, corner
+from tests.helpers import BLUE, RED, corner
 
 SKIMAGE = files("skimage").joinpath("data")
 """Files of scikit-image's wheel with profiles that Photoshop and others wrote."""

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from nst.cli.main import main
 from nst.network.weights import load
-from tests.conftest import draw
+from tests.helpers import draw
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()

@@ -19,8 +19,7 @@ from nst.pictures import images
 from nst.pictures.decoding import read_metadata
 from nst.pictures.files import SUFFIXES
 from nst.run import record
-from tests.conftest import draw, fit
-from tests.test_weights import narrow
+from tests.helpers import draw, fit, narrow
 
 pytestmark = pytest.mark.usefixtures("pair")
 QUIET = ["--trainer.enable_progress_bar", "false"]

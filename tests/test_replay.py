@@ -13,11 +13,12 @@ import torch
 import yaml
 
 from nst.cli.main import main
+from nst.cli.settings import KNOWN
 from nst.errors import InputError
 from nst.pictures import images
 from nst.run import record
 from nst.run.replay import OPTIMIZERS, SCHEDULERS, Replay
-from tests.conftest import fit
+from tests.helpers import fit
 
 pytestmark = pytest.mark.usefixtures("pair", "trap")
 QUIET = ["--trainer.enable_progress_bar", "false"]
@@ -38,7 +39,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The record of an ordinary run."""
-    from tests.conftest import draw
+    from tests.helpers import draw
 
     folder = tmp_path_factory.mktemp("honest")
     photo, painting = draw(folder / "photo.png", seed=1), draw(folder / "painting.png", (44, 52), seed=2)
@@ -240,7 +241,7 @@ def test_a_batch_does_not_read_files_that_a_picture_in_its_way_names(honest: dic
 
 
 def test_an_honest_record_is_taken_whole(honest: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    taken = Replay(honest["config"], {}, "a.png")
+    taken = Replay(honest["config"], {}, KNOWN, "a.png")
     assert taken.config == honest["config"]
     assert taken.left_out == []
     assert main(["fit", "--config", evil(honest["config"]), "--output", "b.png", *QUIET]) == 0
@@ -266,7 +267,7 @@ def test_optimizers_and_schedules_of_torch_are_taken_with_their_numbers(honest: 
     config["model"]["optimizer"] = {"class_path": "torch.optim.LBFGS", "init_args": {"line_search_fn": "strong_wolfe"}}
     schedule = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2, "gamma": 0.5}}
     config["model"]["lr_scheduler"] = schedule
-    assert Replay(config, {}, "a.png").config["model"]["optimizer"] == config["model"]["optimizer"]
+    assert Replay(config, {}, KNOWN, "a.png").config["model"]["optimizer"] == config["model"]["optimizer"]
     assert main(["fit", "--config", evil(config), "--output", "b.png", *QUIET]) == 0
     again = record.read("b.png")["config"]["model"]
     assert again["optimizer"]["init_args"]["line_search_fn"] == "strong_wolfe"
@@ -277,4 +278,4 @@ def test_a_misspelt_setting_is_refused_with_the_nearest(honest: dict[str, Any]) 
     config = copy.deepcopy(honest["config"])
     config["data"]["sise"] = 3
     with pytest.raises(InputError, match=r"record of a.png, but it has data.sise \(did you mean data.size\?\)"):
-        Replay(config, {}, "a.png")
+        Replay(config, {}, KNOWN, "a.png")

@@ -19,11 +19,11 @@ from PIL import Image
 
 from nst.cli.main import main
 from nst.optimise.module import StyleTransfer
-from nst.optimise.targets import Targets
+from nst.optimise.targets import LevelScan
 from nst.pictures import files
 from nst.run.stopping import SIGNALS, Stop
 from nst.scene.data import PictureData
-from tests.conftest import TINY, draw, fit
+from tests.helpers import TINY, draw, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 
@@ -31,9 +31,9 @@ LEVELS = ["--data.size", "64", "--data.min_size", "48", "--data.ratio", "1.3", "
 PHASES: dict[str, tuple[Any, str, int]] = {
     "while pictures are read": (PictureData, "setup", 1),
     "while the network is loaded": (StyleTransfer, "prepare", 1),
-    "while targets are computed": (Targets, "aim", 1),
+    "while targets are computed": (LevelScan, "activations", 1),
     "in a step": (StyleTransfer, "training_step", 2),
-    "between levels": (StyleTransfer, "begin", 2),
+    "between levels": (StyleTransfer, "begin_level", 2),
     "in a save": (os, "fsync", 4),
     "in the last save": (os, "fsync", 14),
 }

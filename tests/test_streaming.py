@@ -10,57 +10,39 @@ import torch
 from torch import Tensor
 
 from nst.errors import InputError, RunError
+from nst.losses.distance import DISTANCES
 from nst.losses.functional import moments
-from nst.losses.losses import Objective
+from nst.losses.statistics import Moments
 from nst.network import weights
 from nst.network.features import Features
 from nst.run.callbacks import Progress
+from nst.streaming.borders import Cut
 from nst.streaming.plan import Plan, choose, streamed, whole
-from nst.streaming.scanner import Eye, eye_for
+from nst.streaming.scanner import Scanner, scanner_for
 from nst.streaming.stages import stages
-from nst.streaming.walk import Walk, bands
-from tests.conftest import aim, fit, statistics
-from tests.test_compact import random_weights
-from tests.test_guard import Poison
-from tests.test_module import lbfgs, module, pictures, run
-
-CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
-
-
-def noise(height: int, width: int, seed: int) -> Tensor:
-    """Blobs: neighbours are alike, but no two maxima are."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(1, 3, height // 8 + 2, width // 8 + 2, generator=generator, dtype=torch.float64)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    return (smooth + 0.1 * torch.rand(1, 3, height, width, generator=generator, dtype=torch.float64)) / 1.1
-
-
-def made(dtype: torch.dtype = torch.float64, size: tuple[int, int] = (70, 61), **settings: Any) -> tuple[Any, ...]:
-    """A small network, an objective with targets, and a picture."""
-    network = Features(random_weights("vgg19"), {**CONTENT, **STYLE}, **settings).to(dtype)
-    objective = Objective(CONTENT, STYLE, tv_weight=0.1, style_distance="frobenius")
-    with torch.no_grad():
-        content, style = network(noise(*size, 1).to(dtype)), network(noise(56, 48, 2).to(dtype))
-        aim(objective, {x: content[x] for x in CONTENT}, {x: moments(style[x]) for x in STYLE})
-    return network, objective, noise(*size, 3).to(dtype)
+from nst.streaming.walk import Walk
+from tests.helpers import (
+    CONTENT,
+    STYLE,
+    Poison,
+    difference,
+    distances,
+    fit,
+    lbfgs,
+    made,
+    module,
+    noise,
+    objective_of,
+    pictures,
+    reference,
+    run,
+    seen,
+    set_targets,
+)
 
 
-def reference(network: Features, objective: Objective, picture: Tensor) -> tuple[Tensor, Tensor]:
-    x = picture.clone().requires_grad_()
-    total = objective.total(objective(statistics(objective, network(x), x), x))
-    (gradient,) = torch.autograd.grad(total, x)
-    return total.detach(), gradient
-
-
-def seen(eye: Eye, objective: Objective, picture: Tensor) -> tuple[Tensor, Tensor]:
-    x = picture.clone().requires_grad_()
-    total = objective.total(objective(eye.statistics(x, objective), x))
-    (gradient,) = torch.autograd.grad(total, x)
-    return total.detach(), gradient
-
-
-class Fixed(Eye):
-    """An eye whose bands a test chooses."""
+class Fixed(Scanner):
+    """A scanner whose bands a test chooses."""
 
     rows: tuple[int, ...]
 
@@ -69,13 +51,9 @@ class Fixed(Eye):
 
 
 def fixed(network: Features, *rows: int) -> Fixed:
-    eye = Fixed(network)
-    eye.rows = rows
-    return eye
-
-
-def difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
+    scanner = Fixed(network)
+    scanner.rows = rows
+    return scanner
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate", "reflect"])
@@ -83,8 +61,8 @@ def difference(a: Tensor, b: Tensor) -> float:
 def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: str) -> None:
     network, objective, picture = made(pooling=pooling, padding=padding)
     value, gradient = reference(network, objective, picture)
-    for eye in (Eye(network, "off"), fixed(network, 16, 12, 8, 4), fixed(network, 32, 34, 17, 8)):
-        again, found = seen(eye, objective, picture)
+    for scanner in (Scanner(network, "off"), fixed(network, 16, 12, 8, 4), fixed(network, 32, 34, 17, 8)):
+        again, found = seen(scanner, objective, picture)
         assert float(again) == pytest.approx(float(value), rel=1e-12)
         assert difference(found, gradient) < 1e-11  # float64, in another order
 
@@ -93,17 +71,16 @@ def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: s
 @pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
 def test_a_picture_that_tiles_has_torchs_value_and_gradient(pooling: str, size: tuple[int, int]) -> None:
     network, objective, picture = made(size=size, pooling=pooling, padding="circular")
-    objective.smoothness.wrap = True
     value, gradient = reference(network, objective, picture)
     small, mixed = fixed(network, 8, 6, 4, 2), fixed(network, 64, 16, size[0], 4)
-    for eye in (Eye(network, "off"), Eye(network, "on"), small, fixed(network, 32, 16, 8, 4), mixed):
-        again, found = seen(eye, objective, picture)
+    for scanner in (Scanner(network, "off"), Scanner(network, "on"), small, fixed(network, 32, 16, 8, 4), mixed):
+        again, found = seen(scanner, objective, picture)
         assert float(again) == pytest.approx(float(value), rel=1e-12)
         assert difference(found, gradient) < 1e-11
         taps = network(picture)
-        for layer, activations in eye.activations(picture, network.layers).items():
+        for layer, activations in scanner.activations(picture, network.layers).items():
             torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
-    assert Eye(network, "auto", room=1).plan(picture).streams
+    assert Scanner(network, "auto", available=1).plan(picture).streams
 
 
 @pytest.mark.parametrize("height", [32, 33, 34, 63, 64, 65])
@@ -115,15 +92,15 @@ def test_pictures_that_just_fill_or_exceed_bands(height: int) -> None:
     assert difference(found, gradient) < 1e-11
 
 
-@pytest.mark.parametrize("distance", ["frobenius", "wasserstein", "mean_std"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_every_distance_in_bands(distance: Any) -> None:
     network, _, picture = made()
-    other = Objective(CONTENT, STYLE, tv_weight=0.1, tv_norm="l2", style_distance=distance)
+    other = objective_of(CONTENT, STYLE, tv_weight=0.1, tv_norm="l2", style_distance=distance)
     painting, photograph = noise(56, 48, 2), noise(70, 61, 1)
-    eye = fixed(network, 16, 12, 8, 4)
-    aim(other, eye.activations(photograph, other.content), eye.moments(painting, other.style))
+    scanner = fixed(network, 16, 12, 8, 4)
+    set_targets(other, scanner.activations(photograph, CONTENT), scanner.sums(painting, distances(other)))
     value, gradient = reference(network, other, picture)
-    again, found = seen(eye, other, picture)
+    again, found = seen(scanner, other, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-9)
     assert difference(found, gradient) < 1e-6  # the target's factor is of numerical rank
 
@@ -131,10 +108,11 @@ def test_every_distance_in_bands(distance: Any) -> None:
 def test_targets_in_bands_are_those_of_the_whole() -> None:
     network, objective, picture = made()
     taps = network(picture)
-    eye = fixed(network, 16, 12, 8, 4)
-    for layer, activations in eye.activations(picture, CONTENT).items():
+    scanner = fixed(network, 16, 12, 8, 4)
+    for layer, activations in scanner.activations(picture, CONTENT).items():
         torch.testing.assert_close(activations, taps[layer], rtol=1e-12, atol=1e-12)
-    for layer, found in eye.moments(picture, objective.style).items():
+    for layer, found in scanner.sums(picture, distances(objective)).items():
+        assert isinstance(found, Moments)
         torch.testing.assert_close(found.outer, moments(taps[layer]).outer, rtol=1e-10, atol=0)
         assert found.positions == taps[layer].shape[2] * taps[layer].shape[3]
 
@@ -149,10 +127,10 @@ def test_targets_are_kept_in_the_networks_own_precision() -> None:
 
 def test_the_gradient_is_that_of_differences() -> None:
     network, objective, picture = made(size=(20, 18), pooling="avg")
-    eye = fixed(network, 8, 6, 4, 2)
+    scanner = fixed(network, 8, 6, 4, 2)
     direction = noise(20, 18, 4) - 0.5
-    _, gradient = seen(eye, objective, picture)
-    up, down = (seen(eye, objective, picture + step * direction)[0] for step in (1e-6, -1e-6))
+    _, gradient = seen(scanner, objective, picture)
+    up, down = (seen(scanner, objective, picture + step * direction)[0] for step in (1e-6, -1e-6))
     assert float((gradient * direction).sum()) == pytest.approx(float(up - down) / 2e-6, rel=1e-6)
 
 
@@ -161,19 +139,19 @@ def test_the_gradient_is_that_of_differences() -> None:
 def test_vgg19_in_bands_in_float32(size: tuple[int, int]) -> None:
     layers = {f"relu{i}_1": 1.0 for i in range(1, 6)}
     network = Features(weights.load("vgg19", "random:0"), {*layers, "relu4_2"})
-    objective = Objective({"relu4_2": 1.0}, layers, tv_weight=0.1)
+    objective = objective_of({"relu4_2": 1.0}, layers, tv_weight=0.1)
     photograph, painting, picture = (noise(*size, seed).float() for seed in (1, 2, 3))
-    eye = Eye(network, "off")
-    aim(objective, eye.activations(photograph, objective.content), eye.moments(painting, objective.style))
-    value, gradient = seen(eye, objective, picture)
-    again, found = seen(Eye(network, "on", 0.0), objective, picture)
+    scanner = Scanner(network, "off")
+    set_targets(objective, scanner.activations(photograph, ["relu4_2"]), scanner.sums(painting, distances(objective)))
+    value, gradient = seen(scanner, objective, picture)
+    again, found = seen(Scanner(network, "on", 0.0), objective, picture)
     assert float(again) == pytest.approx(float(value), rel=1e-5)
     assert difference(found, gradient) < 1e-5
 
 
 def test_bfloat16_in_bands_has_float32_sums() -> None:
     network, objective, picture = made(torch.float32)
-    value, gradient = seen(Eye(network, "off"), objective, picture)
+    value, gradient = seen(Scanner(network, "off"), objective, picture)
     with torch.autocast("cpu", torch.bfloat16):
         again, found = seen(fixed(network, 16, 12, 8, 4), objective, picture)
     assert found.dtype == again.dtype == torch.float32
@@ -193,14 +171,14 @@ def test_without_a_gradient_nothing_is_kept() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nst.streaming.scanner.Walk", Watched)
         with torch.no_grad():
-            Eye(network).statistics(picture, objective)
-        Eye(network).statistics(picture.requires_grad_(), objective)
+            Scanner(network).statistics(picture, objective)
+        Scanner(network).statistics(picture.requires_grad_(), objective)
     assert kept == [0, 4]
 
 
 def test_bands_cover_every_row_once() -> None:
     for height in range(1, 70):
-        found = bands(height, 16, 4)
+        found = Cut().bands(height, 16, 4)
         assert [row for band in found for row in range(band.start, band.stop)] == list(range(height))
         assert all(band.start % 2 == band.top % 2 == 0 for band in found)
         assert all(max(0, band.start - 4) == band.top and band.bottom <= height for band in found)
@@ -228,15 +206,15 @@ def test_the_fastest_plan_that_fits_is_taken() -> None:
     # the plan of fewest operations fits, but would have to return its memory after each stage
     fewest, room = plans[0], 12 * plans[0].needed // 5
     found = choose("on", cut, 4096, 4096, room)
-    assert fewest.tight(room) and not found.tight(room) and found.work > fewest.work
+    assert fewest.returns_memory(room) and not found.returns_memory(room) and found.work > fewest.work
     assert choose("on", cut, 4096, 4096, 3 * fewest.needed) == fewest
 
 
 def test_the_watch_is_told_of_every_band() -> None:
     network, objective, picture = made()
-    eye, told = fixed(network, 32, 35, 17, 8), list[tuple[int, int]]()
-    eye.watch = lambda done, of: told.append((done, of))
-    seen(eye, objective, picture)
+    scanner, told = fixed(network, 32, 35, 17, 8), list[tuple[int, int]]()
+    scanner.on_band = lambda done, of: told.append((done, of))
+    seen(scanner, objective, picture)
     assert told == [(i + 1, 12) for i in range(12)]
 
 
@@ -261,9 +239,9 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
     network, objective, picture = made(size=(600, 500))
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) MiB for 500×600.*but got 1.0 MiB"):
-        eye_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
+        scanner_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
     with pytest.raises(InputError, match=r"without --model.streaming"):
-        eye_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
+        scanner_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
 
 
 ADAM = ["--model.average", "0.9"]
@@ -303,24 +281,24 @@ def test_a_run_goes_on_in_the_bands_that_it_had(pair: tuple[Path, Path], monkeyp
 
 def test_a_run_has_no_more_room_than_there_is() -> None:
     network, _, picture = made()
-    eye = Eye(network, "on")
+    scanner = Scanner(network, "on")
     needed = sorted(plan.needed for plan in streamed(stages(network, picture.dtype), *picture.shape[2:]))
     too_small = needed[0] - 1
     for there, before, now in ((needed[-1], needed[0], needed[0]), (too_small, needed[-1], too_small)):
-        eye.room = there
-        eye.go_on_with(before, [picture])
-        assert eye.room == now
+        scanner.available = there
+        scanner.go_on_with(before, [picture])
+        assert scanner.available == now
 
 
 def test_a_run_with_less_room_than_before_keeps_its_bands_and_returns_memory() -> None:
     network, _, picture = made()
-    eye = Eye(network, "on", room=10**9)
-    assert not eye._walk(picture).tight
-    plan = eye.plan(picture)
-    eye.room = plan.needed
-    eye.go_on_with(10**9, [picture])
-    assert eye.plan(picture) == plan
-    assert eye._walk(picture).tight
+    scanner = Scanner(network, "on", available=10**9)
+    assert not scanner._walk(picture).returns_memory
+    plan = scanner.plan(picture)
+    scanner.available = plan.needed
+    scanner.go_on_with(10**9, [picture])
+    assert scanner.plan(picture) == plan
+    assert scanner._walk(picture).returns_memory
 
 
 @pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()], ids=["adam", "lbfgs"])

@@ -21,7 +21,7 @@ from PIL import Image
 
 from nst.cli.main import main
 from nst.pictures import files, images
-from tests.conftest import TINY, fit
+from tests.helpers import TINY, fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 

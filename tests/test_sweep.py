@@ -13,9 +13,9 @@ from nst.cli.sweep import lay_out, points, split, swept
 from nst.errors import InputError
 from nst.pictures.decoding import read_metadata
 from nst.run import record
-from tests.conftest import TINY, draw, fit
+from tests.helpers import TINY, draw, fit
 
-SMALL = [*TINY[:4], "--data.size", "40", "--trainer.accelerator", "cpu", "--data.steps", "2"]
+SMALL = [*TINY[:6], "--data.size", "40", "--trainer.accelerator", "cpu", "--data.steps", "2"]
 
 
 def sweep(*options: str) -> int:
@@ -77,7 +77,7 @@ def test_the_sheet_shows_every_picture_at_its_place(pair: tuple[Path, Path], cap
     assert sweep(*options) == 0
     assert "6 pictures: 0 made, 6 skipped, 0 failed" in capfd.readouterr().out
     assert Path("sheet.png").read_bytes() == first
-    assert "nst sweep --model.backbone vgg16" in str(read_metadata("sheet.png"))
+    assert "nst sweep --config '{}' --model.backbone vgg16" in str(read_metadata("sheet.png"))
     with pytest.raises(InputError, match="holds none"):
         record.read("sheet.png")
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from nst.errors import InputError
 from nst.run.flags import FLAGS, check
-from tests.conftest import fit
+from tests.helpers import fit
 
 pytestmark = pytest.mark.usefixtures("pair")
 

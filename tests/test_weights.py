@@ -26,16 +26,7 @@ from torch import Tensor
 from nst.errors import InputError
 from nst.network import weights
 from nst.network.architecture import BLOCKS
-
-
-def narrow(blocks: tuple[int, ...] = BLOCKS["vgg16"], width: int = 4) -> dict[str, Tensor]:
-    """A whole network's state dict, but with few channels."""
-    generator, channels, state = torch.Generator().manual_seed(0), 3, {}
-    for i in weights.indices(blocks):
-        state[f"features.{i}.weight"] = torch.randn(width, channels, 3, 3, generator=generator)
-        state[f"features.{i}.bias"] = torch.randn(width, generator=generator)
-        channels = width
-    return {**state, "classifier.0.weight": torch.zeros(2, 2)}
+from tests.helpers import Bomb, narrow
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -89,11 +80,6 @@ def test_numbers_that_are_not_finite_are_refused(key: str, value: float) -> None
     state[key][1] = value
     with pytest.raises(InputError, match=r"features.2 to hold finite numbers, but it has others.* --model.weights"):
         weights.from_state_dict(state, "it", "vgg16")
-
-
-class Bomb:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("exploded"),))
 
 
 def test_no_code_in_a_file_ever_runs(tmp_path: Path) -> None:

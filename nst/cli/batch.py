@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nst.cli.explain import Parser
-from nst.cli.jobs import Job, Workshop, check_distinct
+from nst.cli.jobs import Job, JobRunner, check_distinct
+from nst.cli.settings import JobCLI
 from nst.errors import InputError
 from nst.run.stopping import Stop
 
@@ -25,7 +26,7 @@ def batch(args: Sequence[str], stop: Stop) -> int:
     pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
     jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
     check_distinct(jobs)
-    return 1 if Workshop(rest, stop).work(jobs) else 0
+    return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs) else 0
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:

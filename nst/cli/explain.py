@@ -35,6 +35,7 @@ def explain(message: str, keys: Iterable[str]) -> str:
     if match := re.search(r'Parser key "([\w.]+)"[^:]*: (.*)', text):
         key, reason = match[1], match[2]
         wrong = re.fullmatch(r"Expected an? (.*?)\. Got value: (.*)", reason)
+        wrong = wrong or re.fullmatch(r"Not of type \w+: expected (.*), but got (.*)", reason)
         wrong = wrong or re.fullmatch(r".*Subtypes: \[(.*)\] Errors: .* Given value: (.*)", reason)
         if wrong:
             kinds = re.sub("|".join(WORDS), lambda found: WORDS[found[0]], wrong[1].removesuffix(", NoneType"))

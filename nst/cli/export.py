@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from nst.cli.explain import explain
 from nst.errors import InputError
-from nst.optimise.module import shown_picture
+from nst.optimise.resume import shown_picture
 from nst.pictures import files, images
 from nst.pictures.color import finished
 from nst.run import checkpoints

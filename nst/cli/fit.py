@@ -6,7 +6,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from nst.cli.settings import CLI
+from nst.cli.settings import FitCLI
 from nst.machine import clock, precision
 from nst.pictures import files
 from nst.run import checkpoints, record
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def fit(args: Sequence[str], stop: Stop) -> int:
     """Turns a photograph and a painting into a picture."""
-    cli = CLI(args, "nst fit", fit.__doc__ or "", stop)
+    cli = FitCLI(args, "nst fit", fit.__doc__ or "", stop)
     # whatever can be wrong is found here, before a run folder is made
     for notice in cli.notices:
         log.info(notice)

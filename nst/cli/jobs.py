@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nst.cli.settings import Recipe
 from nst.errors import InputError, one_line, shown
 from nst.machine import clock
 from nst.network.features import Features
-from nst.optimise.targets import Known
+from nst.optimise.targets import StyleCache
 from nst.pictures import files, images
 from nst.run import record
-from nst.run.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -30,46 +29,33 @@ class Job:
     output: Path
 
 
-class Workshop:
+class JobRunner:
     """Makes pictures one after another; a network is loaded once, and a painting looked at once at each size.
 
     Args:
-        args: The options that all pictures share.
-        stop: What listens for signals.
+        settings: Returns the settings of a picture (a `settings.JobCLI`) for the options that tell it from the others;
+            raises an InputError if they are wrong.
     """
 
-    def __init__(self, args: Sequence[str], stop: Stop) -> None:
-        self.args, self.stop = list(args), stop
-        self.networks: dict[Hashable, tuple[Features, Known]] = {}
+    def __init__(self, settings: Callable[[Sequence[str]], Any]) -> None:
+        self.settings = settings
+        self.networks: dict[Hashable, tuple[Features, StyleCache]] = {}
 
-    def recipe(self, job: Job) -> Recipe:
-        """Returns the settings of a picture; raises an InputError if they are wrong."""
-        return Recipe([*self.args, *job.options], "nst fit", "", self.stop)
-
-    def make(self, recipe: Recipe, output: Path) -> None:
-        """Makes a picture and writes it."""
+    def make(self, job: Any, output: Path) -> None:
+        """Makes a picture of a job's settings and writes it."""
         clock.restart()  # each picture has the whole budget
-        recipe.begin()
-        model, data, trainer = recipe.model, recipe.datamodule, recipe.trainer
+        job.begin()
+        model, data, trainer = job.model, job.datamodule, job.trainer
         model.pace.spent = clock.elapsed()
-        layers = (frozenset(model.objective.layers), frozenset(model.objective.style))
-        distance = recipe.config.model.style_distance  # which says what of a painting has to be known
-        key = (
-            model.source,
-            model.pooling,
-            model.padding,
-            layers,
-            distance,
-            trainer.precision,
-            str(trainer.strategy.root_device),
-        )
+        layers, device = frozenset(model.objective.layers), str(trainer.strategy.root_device)
+        key = (model.source, model.pooling, model.padding, layers, trainer.precision, device)
         if key in self.networks:
-            model.features, model.known_styles = self.networks[key]
+            model.features, model.style_cache = self.networks[key]
         with trainer.precision_plugin.forward_context():
             model.prepare(data.levels)
         assert model.features is not None
-        self.networks[key] = (model.features, model.known_styles)
-        made_of = recipe.record()  # now, as a file may be gone when the picture is done
+        self.networks[key] = (model.features, model.style_cache)
+        made_of = job.record()  # now, as a file may be gone when the picture is done
         level = data.levels[-1]
         files.check_size(output, level.height, level.width)
         trainer.fit(model, datamodule=data)
@@ -82,10 +68,10 @@ class Workshop:
         Raises:
             InputError: If settings are wrong that all pictures share, or a picture would overwrite what it is made of.
         """
-        first = self.recipe(next((job for job in jobs if job.name.isprintable()), jobs[0]))
+        first = self.settings(next((job for job in jobs if job.name.isprintable()), jobs[0]).options)
         for notice in first.notices:
             log.info(notice)
-        check_inputs(jobs, first)
+        check_inputs(jobs, first.inputs)
         for folder in {job.output.parent: None for job in jobs}:
             make_folder(folder)
         for place in {job.output.with_stem("picture"): None for job in jobs}:  # what all of a folder share
@@ -95,11 +81,11 @@ class Workshop:
             start = time.monotonic()
             try:
                 files.check_output(job.output)
-                recipe = self.recipe(job)
-                if recipe.is_made(job.output):
+                settings = self.settings(job.options)
+                if settings.is_made(job.output):
                     line = f"skipped  {job.name}: {job.output} is made already, with these settings"
                 else:
-                    self.make(recipe, job.output)
+                    self.make(settings, job.output)
                     made += 1
                     line = f"made     {job.name}: {job.output}, {time.monotonic() - start:.1f} s"
             except Exception as error:  # one picture's failure, whatever it is, must not end the others
@@ -134,8 +120,8 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def check_inputs(jobs: Sequence[Job], recipe: Recipe) -> None:
+def check_inputs(jobs: Sequence[Job], inputs: Sequence[str]) -> None:
     """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
-    read = [*recipe.inputs, *(option.partition("=")[2] for job in jobs for option in job.options)]
+    read = [*inputs, *(option.partition("=")[2] for job in jobs for option in job.options)]
     for job in jobs:
         files.check_overwrites(job.output, read)

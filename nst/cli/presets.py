@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nst.cli import presets
 from nst.cli.explain import Parser
 from nst.errors import InputError, nearest
 from nst.run.stopping import Stop
@@ -52,11 +51,11 @@ def show_presets(args: Sequence[str], stop: Stop) -> int:
     """Lists the configs that come with nst, a line each, or prints one."""
     parser = Parser("nst presets", description=show_presets.__doc__)
     parser.add_argument("name", nargs="?", help="The preset to print, to begin a config of your own with.")
-    name, found = parser.parse_args(list(args)).name, presets.paths()
+    name, found = parser.parse_args(list(args)).name, paths()
     if name is None:
         width = max(map(len, found))
         for preset, path in found.items():
-            print(f"{preset:{width}}  {presets.line(path)}")
+            print(f"{preset:{width}}  {line(path)}")
     elif name in found:
         print(found[name].read_text(encoding="utf-8"), end="")
     else:

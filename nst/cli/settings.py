@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nst.machine import precision
 from nst.network import weights
 from nst.optimise.module import StyleTransfer
 from nst.pictures import files
+from nst.pictures.images import Picture
 from nst.run import checkpoints, record
 from nst.run import flags as trainer
 from nst.run.callbacks import Checkpoints, Progress, Result, Snapshots
@@ -36,6 +38,15 @@ from nst.types import Seconds
 
 PICTURES = (*files.SUFFIXES, ".gif", ".bmp", ".tga", ".ico", ".jp2", ".pcx", ".dds", ".icns", ".avif", ".qoi", ".psd")
 """Suffixes of pictures, whose records are read, and which are never read as configs."""
+
+DEFAULT = "starry"
+"""The preset of a run that names none."""
+
+KNOWN = {
+    group: {*signature(kind.__init__).parameters} - {"self"}
+    for group, kind in (("model", StyleTransfer), ("data", PictureData), ("trainer", pl.Trainer))
+}
+"""The names of all settings, by group."""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -53,7 +64,7 @@ class SaveConfig(SaveConfigCallback):
                     logger.experiment.file_writer.add_summary(summary)
 
 
-class CLI(LightningCLI):
+class FitCLI(LightningCLI):
     """Lightning's command line for one module and one data module, without subcommands."""
 
     model: StyleTransfer
@@ -89,6 +100,8 @@ class CLI(LightningCLI):
         for arg in self.args:
             match = re.fullmatch(r"(--config)=(.*)|(-c)=?(.+)", arg, re.DOTALL)
             words += [arg] if match is None else [x for x in match.groups() if x is not None]
+        if not {"-c", "--config"} & {*words}:
+            words = ["--config", DEFAULT, *words]
         for i, word in enumerate(words[1:], 1):
             if words[i - 1] not in ("-c", "--config"):
                 continue
@@ -96,7 +109,7 @@ class CLI(LightningCLI):
             if word.lower().endswith(PICTURES):
                 self.made_from = record.read(word)
                 defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False))
-                replay = Replay(self.made_from["config"], defaults, word)
+                replay = Replay(self.made_from["config"], defaults, KNOWN, word)
                 self.replayed.append(word)
                 words[i] = yaml.safe_dump(replay.config)
                 if replay.left_out:
@@ -249,8 +262,23 @@ def _flat(tree: dict[str, Any], prefixes: tuple[str, ...], path: str = "") -> di
     return flat
 
 
-class Recipe(CLI):
-    """The run of `nst fit`, without what is written into its folder, and not begun until `begin`."""
+class JobCLI(FitCLI):
+    """The run of `nst fit`, without what is written into its folder, and not begun until `begin`.
+
+    Attributes:
+        pictures: Pictures that are at hand, by role: `content`, `style`, `style[1]`.
+        trainer_objects: Settings of the Trainer that are objects, which no parser reads.
+    """
+
+    def __init__(self, args: Sequence[str], prog: str, description: str, stop: Stop | None = None) -> None:
+        self.pictures: dict[str, Picture] = {}
+        self.trainer_objects: dict[str, Any] = {}
+        super().__init__(args, prog, description, stop)
+
+    @classmethod
+    def maker(cls, args: Sequence[str], stop: Stop) -> Callable[[Sequence[str]], JobCLI]:
+        """Returns what makes the settings of a picture from its own options, given those that all share."""
+        return lambda options: cls([*args, *options], "nst fit", "", stop)
 
     def instantiate_classes(self) -> None:
         """Nothing yet: whether the picture has to be made is known from its settings."""
@@ -260,8 +288,11 @@ class Recipe(CLI):
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        self.datamodule.pictures |= self.pictures
         # changed here and not among the options, which the picture's record keeps
         self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
+        for name, value in self.trainer_objects.items():
+            self.config_init.trainer[name] = value
         trainer = super().instantiate_trainer(**kwargs)
         left_out = (Checkpoints, Progress, Result, RunFolder, SaveConfig, Snapshots, StopAfterStep)
         trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has

@@ -14,7 +14,8 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from nst.cli.explain import Parser
-from nst.cli.jobs import Job, Workshop
+from nst.cli.jobs import Job, JobRunner
+from nst.cli.settings import JobCLI
 from nst.errors import InputError
 from nst.pictures import files, images
 from nst.run.stopping import Stop
@@ -35,10 +36,14 @@ def sweep(args: Sequence[str], stop: Stop) -> int:
     files.check_output(output)
     folder = output.with_suffix("")
     jobs = _cells(axes, folder)
-    workshop = Workshop(fixed, stop)
-    read = [*workshop.recipe(jobs[0]).inputs, *itertools.chain(*axes.values()), *(str(job.output) for job in jobs)]
+    runner = JobRunner(JobCLI.maker(fixed, stop))
+    read = [
+        *runner.settings(jobs[0].options).inputs,
+        *itertools.chain(*axes.values()),
+        *(str(job.output) for job in jobs),
+    ]
     files.check_overwrites(output, read)
-    failed = workshop.work(jobs)
+    failed = runner.work(jobs)
     sheet = images.decode(lay_out(jobs, failed, axes)).rgb
     images.save(sheet, output, metadata=yaml.safe_dump({"command": shlex.join(["nst", "sweep", *args])}))
     print(f"sheet     {output}")

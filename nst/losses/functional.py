@@ -1,61 +1,24 @@
-"""The mathematics of the losses, as pure functions of additive statistics.
-
-Every loss is a function of a sum over positions. So a sum may be gathered in one go, block by block, or on many
-machines, and the loss and its gradient are the same.
-"""
+"""The mathematics that losses share, as pure functions: sums over positions and their gradients in closed form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from nst.machine.numerics import exact, plain
+from nst.losses.statistics import Moments, Statistics
+from nst.machine.numerics import plain
 
-Normalization = Literal["relative", "gatys"]
 Norm = Literal["l1", "l2"]
-Distance = Literal["frobenius", "wasserstein", "mean_std"]
 
 PART = 1 << 22
 """Values that are copied in float32 at once."""
 
 NO_ENERGY = 1e-12
 """Energy of a target, per position, below which there is nothing that a distance could be a share of."""
-
-LEAST_VARIANCE = 2e-3
-"""Share of a target's energy that its variance counts as at least. Paintings have 0.05 or more, two grays of 2%
-difference 0.01; of one flat colour, rounding leaves up to 0.0003 in float32 and 0.0014 in bfloat16, of either sign."""
-
-
-class Moments(NamedTuple):
-    """Raw moments of features, summed over positions; two of them are added field by field.
-
-    Attributes:
-        outer: Sum of the outer products of the feature vectors, the unnormalised Gram matrix, (C, C), float32.
-        total: Sum of the feature vectors, (C,), float32; (0,) where it was not asked for.
-        positions: Their number, or the sum of their weights, a scalar.
-    """
-
-    outer: Tensor
-    total: Tensor
-    positions: Tensor
-
-    @property
-    def gram(self) -> Tensor:
-        """The Gram matrix per position, (C, C)."""
-        return self.outer / self.positions
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean feature vector, (C,)."""
-        return self.total / self.positions
-
-    @property
-    def covariance(self) -> Tensor:
-        """The covariance matrix of the features, (C, C)."""
-        return self.gram - torch.outer(self.mean, self.mean)
 
 
 def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -> Moments:
@@ -90,7 +53,7 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
         if first:
             ones = parts.new_ones(*parts.shape[:-2], 1, parts.shape[-2])
             total = (ones @ parts).view(-1, channels).sum(0, dtype=exact)
-        return Moments(outer, total, outer.new_full((), count))
+        return Moments(outer.new_full((), count), outer, total)
 
 
 def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
@@ -102,8 +65,8 @@ def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
             wide, weights = features[:, :, rows].to(exact), guide[:, :, rows].to(exact)
             part = moments(wide * weights.sqrt(), False)
             total = torch.einsum("nchw,nhw->c", wide, weights[:, 0]) if first else part.total
-            found.append(Moments(part.outer, total, weights.sum()))
-        return Moments(*(torch.stack(field).sum(0) for field in zip(*found, strict=True)))
+            found.append(Moments(weights.sum(), part.outer, total))
+        return Moments(*(torch.stack(field).sum(0) for field in zip(*(x.flatten() for x in found), strict=True)))
 
 
 def _parts(features: Tensor) -> Iterator[slice]:
@@ -112,23 +75,6 @@ def _parts(features: Tensor) -> Iterator[slice]:
     rows = max(1, PART * height // max(1, features.numel()))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
-
-
-def blend(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
-    """Returns moments per position, mixed by weights that sum to 1: those of pictures that are laid side by side.
-
-    Args:
-        parts: Moments of one layer.
-        weights: Their weights.
-
-    Returns:
-        The mixture, as of one position; of one part, that part.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    outer = torch.stack([weight * part.gram for part, weight in zip(parts, weights, strict=True)]).sum(0)
-    total = torch.stack([weight * part.mean for part, weight in zip(parts, weights, strict=True)]).sum(0)
-    return Moments(outer, total, torch.ones_like(parts[0].positions))
 
 
 def add_moments_gradient(
@@ -161,30 +107,6 @@ def add_moments_gradient(
             rows.view(into.shape[1], -1).add_(total.to(rows.dtype).repeat(into.shape[2]))
 
 
-def gram_distance(statistics: Moments, target: Moments, normalization: Normalization = "relative") -> Tensor:
-    """Compares two Gram matrices.
-
-    Args:
-        statistics: Moments of the picture's features.
-        target: Moments of the style's features.
-        normalization: `relative`: |G - A|² / |A|², with Gram matrices per position; dimensionless. `gatys`:
-            |G - A|² / (4 N²) for N channels, the paper's 1 / (4 N² M²) with M taken into the Gram matrices.
-
-    Returns:
-        The distance, a scalar.
-
-    Source:
-        Gatys, Ecker and Bethge, arXiv:1508.06576, equations 3 and 4. We differ where the two pictures have unequal
-        numbers of positions, which the paper does not treat: there each Gram matrix is divided by its own M.
-    """
-    difference = (statistics.gram - target.gram).square().sum()
-    if normalization == "gatys":
-        return difference / (4 * statistics.outer.shape[0] ** 2)
-    if normalization != "relative":
-        raise ValueError(f"Expected the normalization to be relative or gatys, but got {normalization}")
-    return difference / scale(target.gram.square().sum())
-
-
 def scale(energy: Tensor, count: int = 1) -> Tensor:
     """Returns what a distance is divided by to be a share of its target's energy, a scalar.
 
@@ -210,82 +132,6 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         else:
             values, vectors = torch.full_like(matrix[0], torch.nan), torch.full_like(matrix, torch.nan)
     return values.to(matrix), vectors.to(matrix)
-
-
-def factor(covariance: Tensor) -> Tensor:
-    """Factors a covariance matrix T, (C, C), as A Aᵀ with A, (C, r), of its numerical rank r or 1."""
-    values, vectors = eigh(exact(covariance))
-    kept = values > 1e-7 * values[-1]  # what is below is the rounding of float32 sums
-    kept[-1] = True  # also where there is no variance
-    root: Tensor = vectors[:, kept] * values[kept].clamp(min=0).sqrt()
-    return root.to(covariance)
-
-
-class _TraceOfRoot(torch.autograd.Function):
-    """tr M^½ of a symmetric positive semi-definite matrix, whose gradient is M^(-½) / 2."""
-
-    @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        values, vectors = eigh(matrix)
-        values = values.clamp(min=0)  # rounding
-        ctx.save_for_backward(values, vectors)
-        trace: Tensor = values.sqrt().sum()
-        return trace
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        values, vectors = ctx.saved_tensors
-        # Where M is singular its root has no gradient; but M = Fᵀ...F, and the gradient of F is 0 there. So any finite
-        # number serves, and the smallest one that rounding leaves meaningful is used.
-        floor = values[-1] * torch.finfo(values.dtype).eps * 4 + torch.finfo(values.dtype).tiny
-        inverse: Tensor = (vectors * values.clamp(min=floor).rsqrt()) @ vectors.T
-        return gradients[0] * 0.5 * inverse
-
-
-def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | None = None) -> Tensor:
-    """Squared 2-Wasserstein distance of the Gaussians with two sets of moments, relative to the target's variance.
-
-        (|m - m_t|² + tr S + tr T - 2 tr (Aᵀ S A)^½) / tr T     with T = A Aᵀ
-
-    A target that hardly varies, as of one flat colour, counts as one whose variance is a small share of its energy:
-    what rounding leaves of a variance is no measure.
-
-    Args:
-        statistics: Moments of the picture's features.
-        target: Moments of the style's features.
-        root: `factor(target.covariance)`, where it is at hand.
-
-    Returns:
-        The distance, a scalar, 0 or more; 0 where the moments agree.
-
-    Source:
-        Olkin and Pukelsheim, "The distance between two random vectors with given dispersion matrices" (1982); as a
-        style loss in style-transfer-pytorch. The trace is over A (C, r) of the target's own rank, so that few positions
-        make it cheap.
-    """
-    a = factor(target.covariance) if root is None else root
-    with plain(a.device):
-        covariance = statistics.covariance
-        cross: Tensor = _TraceOfRoot.apply(a.T @ covariance @ a)
-        variance = target.covariance.trace()
-        shift = (statistics.mean - target.mean).square().sum()
-        least = scale(torch.maximum(variance, LEAST_VARIANCE * target.gram.trace()))
-        return ((shift + covariance.trace() + variance - 2 * cross) / least).clamp(min=0)  # below it is rounding
-
-
-def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
-    """Squared differences of the channels' means and deviations, relative to the target's energy; a scalar.
-
-    Source:
-        Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization",
-        arXiv:1703.06868, equation 13, without its square roots and with our relative scale.
-    """
-
-    def deviation(moments: Moments) -> Tensor:
-        return (moments.outer.diagonal() / moments.positions - moments.mean.square()).clamp(min=1e-12).sqrt()
-
-    difference = (statistics.mean - target.mean).square() + (deviation(statistics) - deviation(target)).square()
-    return difference.sum() / scale(target.gram.trace())
 
 
 def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -321,24 +167,6 @@ def add_squared_error_gradient(
     gradient.addcmul_((features - target).to(gradient.dtype), factor.to(gradient.dtype))
 
 
-def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:
-    """Turns a summed squared error into the content loss.
-
-    Args:
-        error: Sum over all values of (F - P)², a scalar.
-        energy: Sum over all values of P², a scalar; P are the photograph's activations.
-        normalization: `relative`: error / energy. `gatys`: error / 2 (arXiv:1508.06576, equation 1).
-
-    Returns:
-        The distance, a scalar.
-    """
-    if normalization == "gatys":
-        return error / 2
-    if normalization != "relative":
-        raise ValueError(f"Expected the normalization to be relative or gatys, but got {normalization}")
-    return error / energy
-
-
 def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None, wrap: bool = False) -> Tensor:
     """Sums the differences between neighbouring pixels, horizontal and vertical ones apart (anisotropic).
 
@@ -361,21 +189,50 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
     return down.square().sum() + right.square().sum()
 
 
-def seam_excess(picture: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class SeamSums(Statistics):
+    """Squared differences of neighbouring pixels, summed; each a scalar.
+
+    Attributes:
+        down: Of rows, within the picture.
+        right: Of columns, within the picture.
+        across_rows: Of the last row and the first.
+        across_columns: Of the last column and the first.
+    """
+
+    down: Tensor
+    right: Tensor
+    across_rows: Tensor
+    across_columns: Tensor
+
+
+def seam_sums(rows: Tensor, below: Tensor, last: bool) -> SeamSums:
+    """Sums what `seam_excess` compares.
+
+    Args:
+        rows: Rows of a picture, (N, 3, h, W).
+        below: The row under them, (N, 3, 1, W); under the last ones, the picture's first row.
+        last: Whether these are the last rows.
+    """
+    down = rows.diff(dim=2, append=below).square()
+    within, across = (down[:, :, :-1], down[:, :, -1:]) if last else (down, down[:, :, :0])
+    columns = rows[..., :1] - rows[..., -1:]
+    return SeamSums(within.sum(), rows.diff(dim=3).square().sum(), across.sum(), columns.square().sum())
+
+
+def seam_excess(sums: SeamSums, height: int, width: int) -> Tensor:
     """Measures how much rougher a picture is across its opposite borders than within.
 
     Args:
-        picture: (N, 3, H, W).
+        sums: Of the picture.
+        height: The picture's, in pixels.
+        width: The picture's, in pixels.
 
     Returns:
         For rows and columns, the mean squared difference across the border over nine tenths of the mean within, less 1
         and at least 0; their sum, a scalar. The mean within is that of the smoother direction, and has no gradient.
     """
-    (height, width), fixed = picture.shape[2:], picture.detach()
-    parts = [(fixed[:, :, rows.start : rows.stop + 1], fixed[:, :, rows]) for rows in _parts(fixed)]
-    down = torch.stack([part.diff(dim=2).square().sum() for part, _ in parts]).sum()
-    right = torch.stack([part.diff(dim=3).square().sum() for _, part in parts]).sum()
-    lines = picture[:, :, :: height - 1], picture[..., :: width - 1].mT  # the first and the last one
-    within = torch.minimum(down / (height - 1) / width, right / (width - 1) / height)
-    across = torch.stack([pair.diff(dim=2).square().sum() / pair.shape[3] for pair in lines])
+    means = sums.down.detach() / (height - 1) / width, sums.right.detach() / (width - 1) / height
+    within = torch.minimum(*means)
+    across = torch.stack([sums.across_rows / width, sums.across_columns / height])
     return (across / (0.9 * within).clamp(min=1e-12) - 1).relu().sum()

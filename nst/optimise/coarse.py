@@ -1,4 +1,4 @@
-"""The picture seen from afar: scaled down, it is to look as a small picture would, so that coarse structure stays."""
+"""The coarse view: the picture scaled down is to look as a small picture would, so that its composition stays."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nst.losses.losses import Objective
-from nst.optimise.targets import Targets
+from nst.losses.objective import Objective, Scan
+from nst.losses.statistics import Gatherer
 from nst.pictures.geometry import extend, shrink
 from nst.scene.levels import Level
 
@@ -17,29 +17,32 @@ SHARE = 1 / 3
 within a tenth of those of one made there (benchmarks.sizes); with a half no closer, and strokes get less clean."""
 
 
-class Afar:
-    """Looks at the picture scaled down to a smaller level, and compares it with that level's targets.
+class CoarseView:
+    """Scales the picture down to a smaller level and compares it with that level's targets, by the same terms.
+
+    It shares in each term's value, so that it has no weight, and no curve, of its own; `data.afar` takes it away.
 
     Args:
-        objective: Like the one of the picture itself, with targets of its own.
-        targets: What finds its targets.
+        objective: The same terms as of the picture itself, with targets of their own.
+        scanner: What looks at the small picture.
+        bleed: Width of its margin, in pixels.
+        wrap: Whether it tiles.
     """
 
-    def __init__(self, objective: Objective, targets: Targets) -> None:
-        self.objective, self.targets = objective, targets
+    def __init__(self, objective: Objective, scanner: Gatherer, bleed: int, wrap: bool) -> None:
+        self.objective, self.scanner, self.bleed, self.wrap = objective, scanner, bleed, wrap
         self.level: Level | None = None
 
-    def aim(self, level: Level | None) -> None:
-        """Sets the level to be seen from afar; None for none."""
+    def set_level(self, level: Level | None, scan: Scan) -> None:
+        """Sets the smaller level; None for no coarse view."""
         if level is not None and level is not self.level:
-            self.targets.aim(level)
+            self.objective.set_targets(level, scan)
         self.level = level
 
-    def blend(self, terms: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
-        """Returns terms that share with those of the picture, (1, 3, H, W) without its margin, seen from afar."""
+    def blend(self, values: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
+        """Returns values that share with those of the picture, (1, 3, H, W) without its margin, scaled down."""
         if self.level is None:
-            return dict(terms)
-        wrap = self.targets.features.padding == "circular"
-        small = extend(shrink(picture, self.level.height, self.level.width, wrap), self.targets.bleed)
-        far = self.objective(self.targets.eye.statistics(small, self.objective), small)
-        return {name: torch.lerp(term, far[name], SHARE) for name, term in terms.items()}
+            return dict(values)
+        small = extend(shrink(picture, self.level.height, self.level.width, self.wrap), self.bleed)
+        coarse = self.objective.values(self.scanner.statistics(small, self.objective), small)
+        return {name: torch.lerp(value, coarse[name], SHARE) for name, value in values.items()}

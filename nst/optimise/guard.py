@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,22 +25,24 @@ class DivergenceError(RunError):
     """An objective that is not finite or has risen far, or a picture that is not finite.
 
     Args:
-        culprit: The term of the objective, `total` or `picture`.
+        culprit: The value of the objective, `total` or `picture`.
         value: What it has become.
+        flag: The setting that lowers it.
     """
 
-    def __init__(self, culprit: str, value: float) -> None:
+    def __init__(self, culprit: str, value: float, flag: str = "the weights") -> None:
         self.reason = f"{culprit} is {value:g}"
-        kind = culprit.partition("/")[0]
-        weight = f"--model.{kind}_weight" if kind in ("content", "style", "tv") else "the weights"
         super().__init__(
             f"Expected a finite and falling loss, but {self.reason}: stopped, and the last good picture is kept; "
-            f"lower {weight} or the learning rate (--model.optimizer.lr)"
+            f"lower {flag} or the learning rate (--model.optimizer.lr)"
         )
 
 
 class Guard:
     """Looks at each step's objective and keeps the last picture that had a good one.
+
+    Args:
+        flags: The settings that lower the objective's values, by their names.
 
     Attributes:
         objective: The objective of the picture before the latest step, a scalar.
@@ -48,7 +51,8 @@ class Guard:
 
     objective: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, flags: Mapping[str, str] | None = None) -> None:
+        self.flags = dict(flags or {})
         self.begin()
 
     def begin(self) -> None:
@@ -63,26 +67,27 @@ class Guard:
         self._picture, self._evaluations = picture.detach(), 0
         self._rise = DESCENT_RISE if isinstance(optimizer, torch.optim.LBFGS) else RISE
 
-    def check(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
+    def check(self, total: Tensor, values: Mapping[str, Tensor]) -> None:
         """Looks at an objective.
 
         Only the first of a step is held against the lowest: a line search may well look at points with a high one.
 
         Args:
             total: The objective, a scalar.
-            terms: What it is made of, by name.
+            values: What it is made of, by name.
 
         Raises:
             DivergenceError: If the objective is not finite or too high.
         """
-        value = float(total.detach())
-        if not math.isfinite(value):
-            culprit = next((name for name, term in terms.items() if not torch.isfinite(term)), "total")
-            raise DivergenceError(culprit, float(terms.get(culprit, total).detach()))
+        objective = float(total.detach())
+        if not math.isfinite(objective):
+            culprit = next((name for name, value in values.items() if not torch.isfinite(value)), "total")
+            flag = self.flags.get(culprit, "the weights")
+            raise DivergenceError(culprit, float(values.get(culprit, total).detach()), flag)
         if self._evaluations == 0:
-            if value > self._rise * self.lowest + NOISE:
-                raise DivergenceError("total", value)
-            self.objective, self.lowest = total.detach(), min(self.lowest, value)
+            if objective > self._rise * self.lowest + NOISE:
+                raise DivergenceError("total", objective)
+            self.objective, self.lowest = total.detach(), min(self.lowest, objective)
             if self._picture is not None:
                 self._good = self._picture.clone() if self._good is None else self._good.copy_(self._picture)
         self._evaluations += 1
@@ -112,3 +117,11 @@ class Guard:
             picture.copy_(self._good)
         if self._good is None or not again:
             raise error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a run has to know that goes on with the next step, as plain values and a tensor."""
+        return {"lowest": self.lowest, "good": self._good}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state; from an empty one as at the beginning of a level."""
+        self.lowest, self._good = state.get("lowest", math.inf), state.get("good")

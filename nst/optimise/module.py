@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -18,25 +16,28 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst.errors import InputError, check_choice
-from nst.losses.functional import Distance, Norm, Normalization
-from nst.losses.losses import Objective
+from nst.losses.distance import DISTANCES, Normalization
+from nst.losses.functional import Norm
+from nst.losses.layers import Distance, described
+from nst.losses.objective import Objective, Term
+from nst.losses.terms import standard_terms
 from nst.machine.memory import return_heap
-from nst.machine.numerics import exact
 from nst.network.architecture import Padding, Pooling
 from nst.network.features import Features, check_layers
 from nst.network.weights import Backbone
 from nst.network.weights import load as load_weights
-from nst.optimise.coarse import Afar
+from nst.optimise.coarse import CoarseView
 from nst.optimise.guard import TRIES, DivergenceError, Guard
+from nst.optimise.loop import LevelModule
 from nst.optimise.optimizers import halve, project, resample_state, tried
 from nst.optimise.pace import Pace
-from nst.optimise.resume import FORMAT, check_fits
+from nst.optimise.resume import FORMAT, check_fits, shown_picture
 from nst.optimise.starts import start
-from nst.optimise.targets import Known, Targets, check_levels
+from nst.optimise.targets import LevelScan, StyleCache, check_levels
 from nst.pictures.geometry import extend, resample, trim
 from nst.scene.levels import Level, Start
 from nst.streaming.plan import Streaming
-from nst.streaming.scanner import Eye, eye_for
+from nst.streaming.scanner import Scanner, scanner_for
 from nst.types import Bytes, InputPath, WeightsSource
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ STRENGTH_POWER = 3
 at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
 
 
-class StyleTransfer(pl.LightningModule):
+class StyleTransfer(LevelModule):
     """Optimises the pixels of a picture until they keep one picture's content and wear another's style.
 
     Args:
@@ -68,8 +69,7 @@ class StyleTransfer(pl.LightningModule):
         strength: How far to go from the photograph, in [0, 1]: 1 is the balance that the weights give, 0 the photograph
             itself. In between, the content term weighs more against the others, 1 / strength³ times.
         tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
-        style_distance: What is compared of a style layer: `frobenius`, the Gram matrices (Gatys); `wasserstein`, the
-            Gaussians with the layer's mean and covariance; `mean_std`, means and deviations alone (AdaIN).
+        style_distance: What is compared of a style layer: DISTANCES.
         normalization: `relative` makes each loss a share of its target's energy, so that a weight means the same at
             every size, layer and network; `gatys` is the paper's scaling (arXiv:1508.06576).
         optimizer: Makes the optimiser of the picture, such as `torch.optim.Adam` or `torch.optim.LBFGS`.
@@ -84,6 +84,7 @@ class StyleTransfer(pl.LightningModule):
             gradient, takes less memory and more time: `on`, `off`, or `auto`, where memory is short.
         memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free. It chooses the
             bands, so that the same bound gives the same picture to the last bit.
+        terms: More terms of the objective, each a class of your own by its `class_path`.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -114,6 +115,7 @@ class StyleTransfer(pl.LightningModule):
         bleed: int = 0,
         streaming: Streaming = "auto",
         memory: Bytes | None = None,
+        terms: list[Term] | None = None,
     ) -> None:
         super().__init__()
         for key, value, choices in (
@@ -121,7 +123,7 @@ class StyleTransfer(pl.LightningModule):
             ("pooling", pooling, Pooling),
             ("padding", padding, Padding),
             ("tv_norm", tv_norm, Norm),
-            ("style_distance", style_distance, Distance),
+            ("style_distance", style_distance, DISTANCES),
             ("normalization", normalization, Normalization),
             ("streaming", streaming, Streaming),
         ):
@@ -141,8 +143,7 @@ class StyleTransfer(pl.LightningModule):
                 "raise --model.content_weight"
             )
         others = strength**STRENGTH_POWER  # as good as a content weight divided by it, and defined at 0
-        make_objective = partial(
-            Objective,
+        standard = standard_terms(
             content_layers,
             style_layers,
             content_weight,
@@ -153,23 +154,25 @@ class StyleTransfer(pl.LightningModule):
             style_distance=style_distance,
             wrap=padding == "circular",
         )
-        self.objective, self.objective_afar = make_objective(), make_objective()
+        self.objective = Objective([*standard, *(terms or [])])
+        self.coarse_objective = copy.deepcopy(self.objective)  # with targets of its own
+        self.style_distance = style_distance
         self.source: tuple[Backbone, str] = (backbone, weights)
         self.pooling: Pooling = pooling
         self.padding: Padding = padding
         self.make_optimizer, self.make_scheduler = optimizer, lr_scheduler
         self.decay, self.init, self.bleed, self.strength = average, init, bleed, strength
         self.features: Features | None = None
-        self.eye: Eye | None = None
+        self.scanner: Scanner | None = None
         self.streaming: Streaming = streaming
         self.memory = memory
         self.level: Level | None = None
         self.levels: list[Level] = []
-        self.known_styles: Known = deque(maxlen=32)
-        self.targets: Targets | None = None
-        self.afar: Afar | None = None
-        self.kept: tuple[Tensor, Tensor] | None = None
-        self.guard, self.pace = Guard(), Pace([])
+        self.style_cache: StyleCache = deque(maxlen=32)
+        self.scan: LevelScan | None = None
+        self.coarse: CoarseView | None = None
+        self.protected: tuple[Tensor, Tensor] | None = None
+        self.guard, self.pace = Guard(self.objective.flags), Pace([])
         self.changed = False  # whether a run goes on from the checkpoint of another picture
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
@@ -195,18 +198,6 @@ class StyleTransfer(pl.LightningModule):
             config["monitor"] = scheduler.monitor
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def transfer_batch_to_device(self, batch: Level, device: torch.device, dataloader_idx: int) -> Level:
-        """Leaves the level where it is: `aim` moves it once, not at every step."""
-        return batch
-
-    def on_train_batch_start(self, batch: Level, batch_idx: int) -> None:
-        """Begins a level with its first step, also where a run was resumed in the middle of it."""
-        if batch is not self.level:
-            self.begin(batch)
-        if batch_idx == 0:
-            self.guard.begin()
-            self.pace.begin()
-
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
 
@@ -221,11 +212,11 @@ class StyleTransfer(pl.LightningModule):
         Raises:
             DivergenceError: If the objective is not finite or has risen far.
         """
-        terms = self.terms()
-        total = self.objective.total(terms)
+        values = self.values()
+        total = self.objective.total(values)
         if self.logs_now(batch, batch_idx):
-            self.log_dict(self.curves(total, terms))
-        self.guard.check(total, terms)
+            self.log_dict(self.curves(total, values))
+        self.guard.check(total, values)
         return total * self.picture.numel()
 
     def optimizer_step(
@@ -257,15 +248,18 @@ class StyleTransfer(pl.LightningModule):
             self.averaged += 1
         assert self.level is not None  # it was begun
         if self.pace.step(self.level, self.guard.objective):
-            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+            self.end_level()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
-        assert self.eye is not None
-        made |= {"memory": self.memory and int(self.memory), "room": self.eye.room}  # checkpoints hold plain types
+        assert self.scanner is not None
+        made |= {
+            "memory": self.memory and int(self.memory),
+            "room": self.scanner.available,
+        }  # checkpoints hold plain types
         made |= {"format": FORMAT, "weights": dict(self.objective.weights)}
-        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), "lowest": self.guard.lowest}
+        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), **self.guard.state_dict()}
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises an InputError unless a checkpoint fits this run; changes nothing."""
@@ -281,12 +275,13 @@ class StyleTransfer(pl.LightningModule):
         self.pace.load_state_dict(made["pace"])
         # what was the lowest of another objective says nothing of this one
         same = not self.changed and made.get("weights") in (None, self.objective.weights)
-        self.guard.lowest = made["lowest"] if same else math.inf
+        self.guard.load_state_dict(made if same else {})
         if made.get("memory", 0) == self.memory:  # else the user has given it another
-            assert self.eye is not None
+            assert self.scanner is not None
             with self.precision():
                 pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
-                self.eye.go_on_with(made["room"], pictures)
+                self.scanner.go_on_with(made["room"], pictures)
+        super().on_load_checkpoint(checkpoint)
 
     def on_fit_end(self) -> None:
         """Returns the memory that steps have kept for each other."""
@@ -302,36 +297,47 @@ class StyleTransfer(pl.LightningModule):
         """
         if self.features is None:
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
-        self.levels, self.guard, self.pace = list(levels), Guard(), Pace(levels, self.pace.spent)
+        self.levels, self.guard = list(levels), Guard(self.objective.flags)
+        self.pace = Pace(levels, self.pace.spent)
         check_levels(levels, self.features, self.objective)
         optimizer = tried(self.make_optimizer, self.make_scheduler, self.picture)
         largest = extend(levels[-1].content, self.bleed)
         # the picture, its gradient and the guard's; the average, the photograph, and weights
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
-        small = None if levels[-1].afar is None else extend(levels[-1].afar.content, self.bleed)
-        room = self.streaming, self.memory, small, self.trainer.strategy.root_device if self._trainer else None
-        self.eye = eye_for(self.features, self.objective, optimizer, largest, copies, *room)
-        self.targets = Targets(self.features, self.objective, self.eye, self.bleed, self.known_styles)
-        afar = Targets(self.features, self.objective_afar, self.eye, self.bleed, self.known_styles)
-        self.afar = Afar(self.objective_afar, afar)
-        self._go_on_from(extend(self._held(start(self.init, levels[0]), levels[0]), self.bleed))
+        small = None if levels[-1].coarse is None else extend(levels[-1].coarse.content, self.bleed)
+        where = self.trainer.strategy.root_device if self._trainer else None
+        memory = self.streaming, self.memory, small, where
+        self.scanner = scanner_for(self.features, self.objective, optimizer, largest, copies, *memory)
+        self.scan = LevelScan(self.features, self.scanner, self.bleed, self.style_cache)
+        self.coarse = CoarseView(self.coarse_objective, self.scanner, self.bleed, self.padding == "circular")
+        self._put(extend(self._apply_strength(start(self.init, levels[0]), levels[0]), self.bleed))
 
-    def begin(self, level: Level) -> None:
+    def begin_level(self, level: Level) -> None:
         """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
         size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
         if shown.shape[2:] != size:
             return_heap()
-            held = self._held(resample(shown, size, "bicubic", self.padding == "circular").clamp(0, 1), level)
-            self._go_on_from(extend(held, self.bleed))
+            held = self._apply_strength(resample(shown, size, "bicubic", self.padding == "circular").clamp(0, 1), level)
+            self._put(extend(held, self.bleed))
             for optimizer in self.trainer.optimizers:
                 resample_state(optimizer, shape, size, self.bleed, self.padding == "circular")
-        self.aim(level)
+        self.set_targets(level)
 
-    def _held(self, picture: Tensor, level: Level) -> Tensor:
+    def begin_steps(self) -> None:
+        """Forgets what was low, good and steady at the level before."""
+        self.guard.begin()
+        self.pace.begin()
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the level is over, though it has steps left."""
+        return self.pace.ended
+
+    def _apply_strength(self, picture: Tensor, level: Level) -> Tensor:
         """Holds a level's start, (1, 3, H, W), back to the strength's share of its way from the photograph."""
         return picture if self.strength == 1 else torch.lerp(level.content.to(picture), picture, self.strength)
 
-    def _go_on_from(self, picture: Tensor) -> None:
+    def _put(self, picture: Tensor) -> None:
         """Puts a picture, (1, 3, H, W), in place of the one so far, and begins a new average."""
         self.picture.data = picture
         self.picture.grad = None
@@ -339,16 +345,16 @@ class StyleTransfer(pl.LightningModule):
             self.mean_picture = torch.zeros_like(picture)
             self.averaged.zero_()
 
-    def aim(self, level: Level) -> None:
-        """Computes the targets of a level."""
-        assert self.targets is not None and self.afar is not None  # prepare comes first
-        with self.precision():
-            self.targets.aim(level)
-            self.afar.aim(level.afar)
-        self.kept = None
-        if level.kept is not None:
-            photograph, kept = (extend(x.to(self.device), self.bleed) for x in (level.content, level.kept))
-            self.kept = photograph, kept
+    def set_targets(self, level: Level) -> None:
+        """Computes what the picture of a level is compared with."""
+        assert self.scan is not None and self.coarse is not None  # prepare comes first
+        with self.precision(), torch.no_grad():
+            self.objective.set_targets(level, self.scan)
+            self.coarse.set_level(level.coarse, self.scan)
+        self.protected = None
+        if level.keep_mask is not None:
+            photograph, keep_mask = (extend(x.to(self.device), self.bleed) for x in (level.content, level.keep_mask))
+            self.protected = photograph, keep_mask
         self.level = level
 
     def precision(self) -> AbstractContextManager[Any]:
@@ -356,28 +362,18 @@ class StyleTransfer(pl.LightningModule):
         trainer = self._trainer
         return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
-    def terms(self) -> dict[str, Tensor]:
-        """Returns the unweighted terms of the objective for the picture as it is, scalars by name."""
-        assert self.eye is not None and self.afar is not None
+    def values(self) -> dict[str, Tensor]:
+        """Returns the values of the objective's terms for the picture as it is, scalars by name without weights."""
+        assert self.scanner is not None and self.coarse is not None
         # what is kept of the photograph is seen, and has no gradient
-        picture = self.picture if self.kept is None else torch.lerp(self.picture, *self.kept)
-        terms = self.objective(self.eye.statistics(picture, self.objective), picture)
-        return self.afar.blend(terms, trim(picture, self.bleed))
+        picture = self.picture if self.protected is None else torch.lerp(self.picture, *self.protected)
+        values = self.objective.values(self.scanner.statistics(picture, self.objective), picture)
+        return self.coarse.blend(values, trim(picture, self.bleed))
 
-    def logs_now(self, level: Level, position: int) -> bool:
-        """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.
-
-        Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
-        """
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
-        # a schedule that looks at the objective has to see the latest one
-        watched = any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs)
-        return watched or position in (0, level.steps - 1) or (every > 0 and (self.global_step + 1) % every == 0)
-
-    def curves(self, total: Tensor, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what is logged: the total, the weighted content and style, and every unweighted term."""
-        sums = {kind: self.objective.total(terms, f"{kind}/") for kind in ("content", "style")}
-        return {name: value.detach() for name, value in {"total": total, **sums, **terms}.items()}
+    def curves(self, total: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what is logged: the total, the weighted content and style, and every value without its weight."""
+        logged = {"total": total, **self.objective.sums(values), **values}
+        return {name: value.detach() for name, value in logged.items()}
 
     @property
     def shown(self) -> Tensor:
@@ -385,17 +381,5 @@ class StyleTransfer(pl.LightningModule):
         return shown_picture(self.state_dict(), self.decay, self.bleed)
 
 
-def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> Tensor:
-    """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
-
-    Args:
-        state: The state dict.
-        decay: Decay of the average; 0 for none.
-        bleed: Width of the margin, in pixels.
-    """
-    if decay and state["averaged"] > 0:
-        # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
-        picture = state["mean_picture"] / (1 - decay ** exact(state["averaged"])).to(state["mean_picture"])
-    else:
-        picture = state["picture"]
-    return trim(picture.detach().clamp(0, 1), bleed)
+# the help of the command line is made of the docstring
+StyleTransfer.__doc__ = (StyleTransfer.__doc__ or "").replace("DISTANCES", described())

@@ -1,4 +1,4 @@
-"""Which checkpoints a run can go on from."""
+"""What a checkpoint holds: whether a run can go on from it, and the picture that it shows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from nst.errors import InputError
+from nst.machine.numerics import exact
 from nst.pictures.geometry import trim
 from nst.scene.levels import Level
 
@@ -44,3 +45,19 @@ def check_fits(checkpoint: dict[str, Any], made_by: Mapping[str, Any], levels: S
             f"Expected --ckpt_path to hold a picture of {level.width}×{level.height} pixels like this run's, but it "
             f"holds {width}×{height}; change --data.content, --data.size or --data.min_size to what it was made with"
         )
+
+
+def shown_picture(state: Mapping[str, Tensor], decay: float, bleed: int = 0) -> Tensor:
+    """Returns the picture that a state dict of StyleTransfer shows, (1, 3, H, W) in [0, 1].
+
+    Args:
+        state: The state dict.
+        decay: Decay of the average; 0 for none.
+        bleed: Width of the margin, in pixels.
+    """
+    if decay and state["averaged"] > 0:
+        # an average that started at 0 is too small by this factor (Kingma and Ba, arXiv:1412.6980, section 3)
+        picture = state["mean_picture"] / (1 - decay ** exact(state["averaged"])).to(state["mean_picture"])
+    else:
+        picture = state["picture"]
+    return trim(picture.detach().clamp(0, 1), bleed)

@@ -244,22 +244,22 @@ def recolored(
     return content, style
 
 
-def finished(picture: Tensor, lab: Tensor | None = None, kept: Tensor | None = None) -> Tensor:
+def finished(picture: Tensor, lab: Tensor | None = None, protected: Tensor | None = None) -> Tensor:
     """Gives a picture what it takes from the photograph.
 
     Args:
         picture: (1, 3, H, W) in [0, 1].
         lab: The photograph at the result's size, (1, 3, h, w), in CIE L*a*b*, where its colours are wanted.
-        kept: The photograph and how much of it is kept, (1, 4, h, w) in [0, 1], where regions are.
+        protected: The photograph and how much of it stays as it is, (1, 4, h, w) in [0, 1], where regions are.
 
     Returns:
         The picture, (1, 3, H, W) in [0, 1].
     """
     if lab is not None:
         picture = with_colors(picture, _fitted(lab, picture))
-    if kept is None:
+    if protected is None:
         return picture
-    photograph = _fitted(kept, picture).clamp(0, 1)
+    photograph = _fitted(protected, picture).clamp(0, 1)
     return torch.lerp(picture, photograph[:, :3], photograph[:, 3:])
 
 

@@ -17,12 +17,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from nst.errors import InputError, RunError
-from nst.optimise.module import StyleTransfer
+from nst.optimise.loop import is_complete, level_over
 from nst.pictures import files, images
 from nst.run import record
 from nst.run.folders import folder_of
 from nst.run.record import Record
-from nst.scene.data import PictureData
 from nst.scene.levels import Level
 
 log = logging.getLogger(__name__)
@@ -32,9 +31,9 @@ def _boards(trainer: pl.Trainer) -> list[Any]:
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def _data(trainer: pl.Trainer) -> PictureData:
-    data: PictureData = trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
-    return data
+def _data(trainer: pl.Trainer) -> Any:
+    """Returns the PictureData of a run."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
 
 
 def _level_name(trainer: pl.Trainer, level: Level) -> str:
@@ -58,26 +57,8 @@ class Checkpoints(Checkpoint):
         return folder_of(trainer) / "checkpoints" / "last.ckpt"
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
-        if last or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
+        if level_over(trainer) or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
             trainer.save_checkpoint(self.path(trainer))
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        # A run that had taken all steps of a level goes on if it has been given more since. If it has not, Lightning
-        # looks at the next level's steps to tell whether this one is done: so its count is raised to the longest.
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-        level = epochs["completed"]
-        if epochs["processed"] > level:  # kept by another callback after the level, where Lightning knows
-            return
-        steps = [level.steps for level in _data(trainer).levels]
-        assert isinstance(pl_module, StyleTransfer)
-        progress["is_last_batch"] = pl_module.pace.ended or progress["current"]["ready"] >= steps[level]
-        if progress["is_last_batch"]:
-            progress["current"] |= {"ready": max(steps), "started": max(steps), "processed": max(steps)}
-            progress["current"]["completed"] = max(steps) - 1
 
 
 class Result(Callback):
@@ -100,39 +81,29 @@ class Result(Callback):
         """Returns the places of the picture, the one that matters most to the user first."""
         return [*([Path(self.output)] if self.output else []), folder_of(trainer) / "result.png"]
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         failures = self._save(trainer, pl_module)
         if failures:
             kept = [str(path) for path in self.paths(trainer) if path not in failures]
             where = f"; the picture is in {kept[0]}" if kept else ""
             raise RunError(f"{next(iter(failures.values()))}{where}")
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if trainer.global_step > 0:
             for failure in self._save(trainer, pl_module).values():
                 log.info(failure)  # what ended the run is said last
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["record"] = self.text(trainer)
 
     def text(self, trainer: pl.Trainer) -> str | None:
         """Returns the record with the steps that were taken, as YAML."""
         if self.record is None:
             return None
-        # by what the loop says and not by steps: a level may end before all of its own
-        steps = trainer.fit_loop.epoch_loop.batch_progress
-        ended = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
-        levels, module = _data(trainer).levels, trainer.lightning_module
-        assert isinstance(module, StyleTransfer)
-        level = module.level  # None where a run that was at its end is resumed
-        last = trainer.current_epoch >= len(levels) if level is None else level is levels[-1]
-        return record.dump(self.record, trainer.global_step, complete=ended and last)
+        return record.dump(self.record, trainer.global_step, complete=is_complete(trainer, _data(trainer).levels))
 
-    def _save(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[Path, Exception]:
+    def _save(self, trainer: pl.Trainer, module: Any) -> dict[Path, Exception]:
         """Writes the picture to every place that takes it, and returns what went wrong at the others."""
-        assert isinstance(module, StyleTransfer)
         data, failures = _data(trainer), dict[Path, Exception]()
         picture = data.finished(module.shown)
         for path in self.paths(trainer):
@@ -157,7 +128,7 @@ class Snapshots(Callback):
         self.every_n_steps = every_n_steps
         self._mark = (0, 0.0)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # ours
         styles = {f"style_{i}" if i else "style": x.picture for i, x in enumerate(level.paintings)}
         self._show(trainer, {"content": level.content, **styles})
@@ -168,10 +139,8 @@ class Snapshots(Callback):
             for board in _boards(trainer):
                 board.add_text("level", _level_name(trainer, batch), trainer.global_step)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if last or trainer.global_step % self.every_n_steps == 0:
-            assert isinstance(pl_module, StyleTransfer)
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if level_over(trainer) or trainer.global_step % self.every_n_steps == 0:
             finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
             self._show(trainer, {"picture": finished})
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
@@ -203,10 +172,8 @@ class Progress(TQDMProgressBar):
         self._shown = self._moved = 0.0
         self._level: Level | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, StyleTransfer)
-        assert pl_module.features is not None and pl_module.eye is not None
-        pl_module.eye.watch = self._band
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.scanner.on_band = self._band
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
         (photograph, paintings), level = data.names, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
@@ -221,9 +188,7 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """A bar is opened with the first step instead, as a resumed run may begin in the middle of a level."""
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch is not self._level:
             self._level = batch
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
@@ -237,12 +202,9 @@ class Progress(TQDMProgressBar):
                 **settings,
             )
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now, bar = time.monotonic(), self.train_progress_bar
-        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if now - self._shown >= self._pause or last:
+        if now - self._shown >= self._pause or level_over(trainer):
             self._shown, self._moved, bar.n = now, now, batch_idx + 1
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 
@@ -254,12 +216,12 @@ class Progress(TQDMProgressBar):
             metrics = self.get_metrics(self.trainer, self.trainer.lightning_module)
             self.train_progress_bar.set_postfix({"band": f"{done}/{of}", **metrics})
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.train_progress_bar.close()
 
     def on_train_end(self, *_: Any) -> None:
         """Its bar was closed with the level."""
 
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         logged = trainer.callback_metrics
         return {name: f"{float(logged[name]):.4g}" for name in ("total", "content", "style") if name in logged}

@@ -70,6 +70,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: config[key] for key in GROUPS if key in config}
     if "data" in kept:
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "max_pixels"}
+    if kept.get("model", {}).get("terms", 0) is None:  # which no record chooses
+        kept["model"] = {key: value for key, value in kept["model"].items() if key != "terms"}
     usual = {name: parameter.default for name, parameter in signature(Trainer.__init__).parameters.items()}
     trainer = kept.get("trainer", {}).items()
     kept["trainer"] = {

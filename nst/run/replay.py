@@ -14,15 +14,16 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 
 from nst.errors import InputError, nearest
-from nst.optimise.module import StyleTransfer
-from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
 
 PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
 """The one schedule that is not torch's own: Lightning's, which is torch's and says what it looks at."""
+
+LEFT = {"model": {"terms"}, "data": {"max_pixels", "init", "tile", "budget"}}
+"""Settings that no record chooses: terms are code, a record that allows pictures of any size would allow decompression
+bombs, and what is linked to another setting is set by that one."""
 
 WORDS = {
     *("strong_wolfe", "min", "max", "rel", "abs", "total", "cos", "linear", "exp_range", "triangular", "triangular2"),
@@ -37,6 +38,7 @@ class Replay:
     Args:
         config: The record's settings, plain values by group and key.
         defaults: Those of a run that is told nothing, likewise.
+        known: The names of all settings, by group.
         name: The picture, for error messages.
 
     Attributes:
@@ -47,8 +49,10 @@ class Replay:
         InputError: If a setting is unknown, or not of its shape.
     """
 
-    def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any], name: str) -> None:
-        self.name = name
+    def __init__(
+        self, config: Mapping[str, Any], defaults: Mapping[str, Any], known: Mapping[str, set[str]], name: str
+    ) -> None:
+        self.name, self.known = name, known
         self.config: dict[str, Any] = {}
         self.left_out: list[str] = []
         for group, value in config.items():
@@ -67,12 +71,12 @@ class Replay:
         taken = self.config[group] = {}
         for name, value in settings.items():
             key = f"{group}.{name}"
-            if (group, name) == ("trainer", "precision") or name in _SETTINGS[group]:
+            if (group, name) == ("trainer", "precision") or (group in LEFT and name in self.known[group] - LEFT[group]):
                 taken[name] = self._setting(key, value)
-            elif name in _KNOWN[group]:
+            elif name in self.known[group]:
                 self._leave(key, value, defaults.get(name))
             else:
-                raise self._unknown(key, [f"{group}.{known}" for known in _KNOWN[group]])
+                raise self._unknown(key, [f"{group}.{known}" for known in self.known[group]])
 
     def _setting(self, key: str, value: Any) -> Any:
         if key in ("model.optimizer", "model.lr_scheduler"):
@@ -173,10 +177,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _parameters(function: Any) -> set[str]:
-    return {*inspect.signature(function).parameters} - {"self"}
-
-
 def _own(module: Any, base: type | tuple[type, ...]) -> set[str]:
     """Returns the class paths of a module's own classes."""
     found = inspect.getmembers(module, lambda x: inspect.isclass(x) and issubclass(x, base) and x is not base)
@@ -186,15 +186,3 @@ def _own(module: Any, base: type | tuple[type, ...]) -> set[str]:
 OPTIMIZERS = _own(torch.optim, torch.optim.Optimizer)
 SCHEDULERS = _own(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler) | {PLATEAU}
 """Class paths that a record may name."""
-
-_KNOWN = {
-    "model": _parameters(StyleTransfer.__init__),
-    "data": _parameters(PictureData.__init__),
-    "trainer": _parameters(Trainer.__init__),
-}
-_SETTINGS = {
-    "model": _KNOWN["model"],
-    # a record that allows pictures of any size would allow decompression bombs; what is linked is set by its source
-    "data": _KNOWN["data"] - {"max_pixels", "init", "tile", "budget"},
-    "trainer": set[str](),
-}

@@ -20,9 +20,9 @@ from nst.pictures.color import Color, Matching
 from nst.pictures.decoding import MAX_PIXELS
 from nst.pictures.geometry import fit, periodic
 from nst.pictures.images import Picture
-from nst.scene.levels import Level, Start, Steps
+from nst.scene.levels import Level, LevelLoader, Start
 from nst.scene.masks import mask_files, read_regions, read_style_mask
-from nst.scene.scene import Scene, Sheet
+from nst.scene.scene import LoadedStyle, Scene
 from nst.scene.styles import Region, Style, check_styles
 from nst.types import InputPath, Pixels, Seconds
 
@@ -31,7 +31,7 @@ SMALLEST = 8
 """Pixels of the shorter side below which a photograph or a painting holds nothing to look at."""
 
 UNLIMITED = 10**6
-"""Steps of a level that ends by the clock."""
+"""LevelLoader of a level that ends by the clock."""
 OVERHEAD = 100**2
 """Pixels that cost as much time as what a step costs at any size."""
 
@@ -128,14 +128,14 @@ class PictureData(LightningDataModule):
         self.levels: list[Level] = []
         self.alpha: Tensor | None = None
         self.lab: Tensor | None = None
-        self.kept: Tensor | None = None
+        self.protected: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the files and makes the levels, once."""
         if self.levels:
             return
         content = self._picture("content", self.content)
-        sheets = [self._sheet(i, style) for i, style in enumerate(self.styles)]
+        styles = [self._loaded(i, style) for i, style in enumerate(self.styles)]
         init = self._picture("init", self.init) if _is_file(self.init) else None
         self._check(*fit(content.height, content.width, self.size), content)
         masks = read_regions(self.regions, content, self.max_pixels)
@@ -144,7 +144,7 @@ class PictureData(LightningDataModule):
             content = content.resized(*fit(content.height, content.width, self.size))
             content = replace(content, rgb=periodic(content.rgb))
             init = replace(init, rgb=periodic(init.rgb)) if init else None
-        scene = Scene(content, sheets, self.regions, masks, self.size, self.style_scale, self.color, self.color_match)
+        scene = Scene(content, styles, self.regions, masks, self.size, self.style_scale, self.color, self.color_match)
         sizes = self._sizes(content)
         small = None if self.afar is None else Level(0, 1, **scene.at(self.afar))
         for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
@@ -152,26 +152,26 @@ class PictureData(LightningDataModule):
             if init and index == 0:
                 level = replace(level, init=init.resized(level.height, level.width).rgb)
             if self.afar is not None and size > self.afar:
-                level = replace(level, afar=small)
+                level = replace(level, coarse=small)
             self.levels.append(level)
         self.alpha = scene.photograph.alpha
         if self.color == "content":
             self.lab = colors.to_lab(scene.photograph.rgb)
-        if scene.kept is not None:
-            self.kept = torch.cat([scene.photograph.rgb, scene.kept], dim=1)
+        if scene.keep_mask is not None:
+            self.protected = torch.cat([scene.photograph.rgb, scene.keep_mask], dim=1)
 
-    def train_dataloader(self) -> Steps:
+    def train_dataloader(self) -> LevelLoader:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Steps(self.levels[min(epoch, len(self.levels) - 1)])
+        return LevelLoader(self.levels[min(epoch, len(self.levels) - 1)])
 
     def finished(self, picture: Tensor) -> Tensor:
         """Returns the picture, (1, 3, H, W) in [0, 1], with what it has from the photograph, colours or regions."""
-        return colors.finished(picture, self.lab, self.kept)
+        return colors.finished(picture, self.lab, self.protected)
 
     def state_dict(self) -> dict[str, Any]:
         """The opacity of the result, as bytes, its colours and what is kept, so that a checkpoint can be exported."""
         state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
-        return state | {key: x for key, x in (("lab", self.lab), ("kept", self.kept)) if x is not None}
+        return state | {key: x for key, x in (("lab", self.lab), ("kept", self.protected)) if x is not None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore: all of it comes from the photograph."""
@@ -188,7 +188,7 @@ class PictureData(LightningDataModule):
         """Returns what the i-th style is called: `style`, or `style[i]` where there are several."""
         return f"style[{i}]" if len(self.styles) > 1 else "style"
 
-    def _sheet(self, i: int, style: Style) -> Sheet:
+    def _loaded(self, i: int, style: Style) -> LoadedStyle:
         """Reads a style's files."""
         role = self.role(i)
         picture = self._picture(role, style.image)
@@ -198,8 +198,8 @@ class PictureData(LightningDataModule):
                 f"but {picture.name} is {picture.width}×{picture.height}"
             )
         if style.mask is None:
-            return Sheet(style, picture, None)
-        return Sheet(style, picture, read_style_mask(i, style, self.regions, picture, self.max_pixels))
+            return LoadedStyle(style, picture, None)
+        return LoadedStyle(style, picture, read_style_mask(i, style, self.regions, picture, self.max_pixels))
 
     @property
     def names(self) -> tuple[str, str]:

@@ -63,8 +63,8 @@ class Level:
         min_improvement: See PictureData.
         visible: Opacity of what is made, (1, 1, H, W): 0 where the photograph is transparent or kept; None for 1.
         emphasis: Weights of the photograph's pixels beyond that, (1, 1, H, W); None for 1.
-        kept: How much of the photograph stays as it is, (1, 1, H, W) in [0, 1]; None for nothing.
-        afar: The smaller level that the picture is to look like from afar; None for none.
+        keep_mask: How much of the photograph stays as it is, (1, 1, H, W) in [0, 1]; None for nothing.
+        coarse: The smaller level that the picture is to look like when it is scaled down; None for none.
     """
 
     index: int
@@ -76,8 +76,8 @@ class Level:
     min_improvement: float = 0.0
     visible: Tensor | None = None
     emphasis: Tensor | None = None
-    kept: Tensor | None = None
-    afar: Level | None = None
+    keep_mask: Tensor | None = None
+    coarse: Level | None = None
 
     @property
     def height(self) -> int:
@@ -94,7 +94,7 @@ class Level:
         One for each map of weights; what is kept of the photograph comes with the photograph and the blend of both.
         """
         guides = sum(place.guide is not None for place in self.places)
-        return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.kept is not None)
+        return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.keep_mask is not None)
 
     @property
     def paintings(self) -> list[Painting]:
@@ -107,7 +107,7 @@ class Level:
         return self.paintings[0].picture
 
 
-class Steps:
+class LevelLoader:
     """A data loader whose batches are one level, once for each step; it resumes where a checkpoint left it."""
 
     def __init__(self, level: Level) -> None:

@@ -22,7 +22,7 @@ from nst.scene.styles import REST, Region, Style, placed
 log = logging.getLogger(__name__)
 
 
-class Sheet(NamedTuple):
+class LoadedStyle(NamedTuple):
     """A style with its files read: the painting, and the part of it to look at, (1, 1, h, w), or None for all."""
 
     style: Style
@@ -35,7 +35,7 @@ class Scene:
 
     Args:
         content: The photograph.
-        sheets: The styles.
+        styles: The styles.
         regions: Settings of the photograph's regions, by name.
         masks: Their masks, (1, 1, h, w) each, or None for 1 everywhere.
         size: Longer side of the result.
@@ -45,7 +45,7 @@ class Scene:
 
     Attributes:
         photograph: At the result's size, in its own colours.
-        kept: How much of it stays as it is, (1, 1, H, W), or None for nothing.
+        keep_mask: How much of it stays as it is, (1, 1, H, W), or None for nothing.
 
     Raises:
         InputError: If nothing of the photograph is to be painted, or there is no such choice of colours.
@@ -54,7 +54,7 @@ class Scene:
     def __init__(
         self,
         content: Picture,
-        sheets: Sequence[Sheet],
+        styles: Sequence[LoadedStyle],
         regions: Mapping[str, Region],
         masks: Mapping[str, Tensor | None],
         size: int,
@@ -64,11 +64,11 @@ class Scene:
     ) -> None:
         check_choice("data.color", color, Color)
         check_choice("data.color_match", color_match, Matching)
-        self.content, self.sheets, self.regions, self.masks = content, sheets, regions, masks
+        self.content, self.styles, self.regions, self.masks = content, styles, regions, masks
         self.size, self.style_scale = size, style_scale
         self.photograph = content.resized(*fit(content.height, content.width, size))
         self._recolored: dict[tuple[str, int], Picture] = {}
-        self.kept = self._cover(self.photograph, self._masks(self.photograph))[1]
+        self.keep_mask = self._cover(self.photograph, self._masks(self.photograph))[1]
         if color != "style":
             self._recolor(color, color_match)
 
@@ -76,14 +76,20 @@ class Scene:
         """Returns the photograph, the places and their weights at a size, as a Level's attributes."""
         fitted = self.content.resized(*fit(self.content.height, self.content.width, size))
         masks = self._masks(fitted)
-        visible, kept = self._cover(fitted, masks)
+        visible, keep_mask = self._cover(fitted, masks)
         places = tuple(
             Place(self._paintings(name, size), name, guide, _share(guide, visible), erode)
             for name, guide, erode in self._guides(masks, visible)
-            if placed([sheet.style for sheet in self.sheets], name)
+            if placed([loaded.style for loaded in self.styles], name)
         )
         emphasis = self._emphasis(fitted, masks)
-        return {"content": fitted.rgb, "places": places, "visible": visible, "emphasis": emphasis, "kept": kept}
+        return {
+            "content": fitted.rgb,
+            "places": places,
+            "visible": visible,
+            "emphasis": emphasis,
+            "keep_mask": keep_mask,
+        }
 
     def _masks(self, fitted: Picture) -> dict[str, Tensor | None]:
         return {name: at_size(mask, fitted.height, fitted.width) for name, mask in self.masks.items()}
@@ -92,17 +98,17 @@ class Scene:
         """Returns how much of each pixel is made, and how much is kept of the photograph; None for 1 and for 0."""
         ones = torch.ones_like(fitted.rgb[:, :1])
         visible = ones if fitted.alpha is None else fitted.alpha
-        kept = (visible == 0).to(ones)
+        keep_mask = (visible == 0).to(ones)
         for name, mask in masks.items():
             if self.regions[name].keep:
-                kept = torch.maximum(kept, ones if mask is None else mask)
-        visible = visible * (1 - kept)
+                keep_mask = torch.maximum(keep_mask, ones if mask is None else mask)
+        visible = visible * (1 - keep_mask)
         if not visible.any():
             raise InputError(
                 f"Expected --data.content to leave something to paint, but all of {fitted.name} is transparent or "
                 "kept; change the picture or a mask"
             )
-        return (None if bool((visible == 1).all()) else visible), (kept if kept.any() else None)
+        return (None if bool((visible == 1).all()) else visible), (keep_mask if keep_mask.any() else None)
 
     def _guides(
         self, masks: Mapping[str, Tensor | None], visible: Tensor | None
@@ -133,12 +139,12 @@ class Scene:
         return (weight + (1 - covered).clamp(min=0)) / covered.clamp(min=1)
 
     def _paintings(self, place: str, size: int) -> tuple[Painting, ...]:
-        chosen = placed([sheet.style for sheet in self.sheets], place)
-        total = sum(self.sheets[i].style.weight for i in chosen)
-        return tuple(self._painting(place, i, size, self.sheets[i].style.weight / total) for i in chosen)
+        chosen = placed([loaded.style for loaded in self.styles], place)
+        total = sum(self.styles[i].style.weight for i in chosen)
+        return tuple(self._painting(place, i, size, self.styles[i].style.weight / total) for i in chosen)
 
     def _painting(self, place: str, i: int, size: int, weight: float) -> Painting:
-        style, original, mask = self.sheets[i]
+        style, original, mask = self.styles[i]
         longer, wanted = self._longer(i, size), round(size * (style.scale or self.style_scale))
         if longer < wanted and size == self.size:
             log.info(
@@ -152,7 +158,7 @@ class Scene:
 
     def _longer(self, i: int, size: int) -> int:
         """Returns a painting's longer side for a result of that size: never more than its own."""
-        style, picture, _ = self.sheets[i]
+        style, picture, _ = self.styles[i]
         scale = style.scale or self.style_scale
         return min(max(1, round(size * scale)), max(picture.height, picture.width))
 
@@ -161,8 +167,8 @@ class Scene:
         fitted, masks = self.photograph, self._masks(self.photograph)
         rgb = fitted.rgb
         for place, guide, _ in self._guides(masks, self._cover(fitted, masks)[0]):
-            for i in placed([sheet.style for sheet in self.sheets], place):
-                _, original, mask = self.sheets[i]
+            for i in placed([loaded.style for loaded in self.styles], place):
+                _, original, mask = self.styles[i]
                 painting = original.resized(*fit(original.height, original.width, self._longer(i, self.size)))
                 weights = guide, _look(painting, mask)
                 rgb, painted = colors.recolored(color, fitted.rgb, painting.rgb, matching, *weights)

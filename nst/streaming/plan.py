@@ -6,21 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nst.streaming.stages import Stage
+from nst.streaming.stages import Stage, sides
 
 Streaming = Literal["auto", "on", "off"]
 
 BAND_HALOS = (64, 32, 16, 8, 4)
 """Rows of a band, in halos: taller bands compute less twice and take more memory."""
 
-SLACK = 2.25
+PEAK_FACTOR = 2.25
 """What a band, or a picture that is no stream, takes over what it holds at its peak: freed memory in pieces that fit
-nothing else. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels. Where the room is tight, streams return
-theirs after each stage."""
+nothing else. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels. Where memory is scarce, bands return theirs
+after each stage."""
 
-LOOSE, TIGHT = 2.5, 1.4
-"""Rooms that a stream needs to keep the memory that its stages freed for each other, and the times that it takes
-without."""
+REUSE_FACTOR, RETURN_SLOWDOWN = 2.5, 1.4
+"""Times its need that bands must have available to keep the memory that stages freed for each other, and the times that
+they take where each stage returns it instead."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,13 @@ class Plan:
         """Whether anything is computed twice."""
         return self.work > 1
 
-    def tight(self, room: float) -> bool:
+    def returns_memory(self, available: float) -> bool:
         """Whether each stage has to return the memory that it freed, as others need other sizes."""
-        return self.streams and LOOSE * self.needed > room
+        return self.streams and REUSE_FACTOR * self.needed > available
 
-    def time(self, room: float) -> float:
+    def time(self, available: float) -> float:
         """Returns how long it takes over a picture in memory."""
-        return self.work * (TIGHT if self.tight(room) else 1)
-
-
-def sides(stages: Sequence[Stage], side: int) -> list[int]:
-    """Returns the height, or the width, of each stage's input, given that of the picture."""
-    found = [side]
-    for stage in stages[1:]:
-        found.append(stage.features.pooled(found[-1]))
-    return found
+        return self.work * (RETURN_SLOWDOWN if self.returns_memory(available) else 1)
 
 
 def whole(stages: Sequence[Stage], height: int, width: int) -> Plan:
@@ -70,24 +62,24 @@ def streamed(stages: Sequence[Stage], height: int, width: int) -> list[Plan]:
     return sorted((plan for plan in plans if plan.streams), key=lambda plan: (plan.work, plan.needed))
 
 
-def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, room: float) -> Plan:
-    """Returns the fastest plan that fits into a room of so many bytes, or else the smallest one."""
-    if mode != "on" and (mode == "off" or whole(stages, height, width).needed <= room):
+def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, available: float) -> Plan:
+    """Returns the fastest plan that fits into the bytes that are available, or else the smallest one."""
+    if mode != "on" and (mode == "off" or whole(stages, height, width).needed <= available):
         return whole(stages, height, width)
     plans = streamed(stages, height, width) or [whole(stages, height, width)]
-    fitting = [plan for plan in plans if plan.needed <= room]
-    return min(fitting, key=lambda plan: plan.time(room)) if fitting else min(plans, key=lambda plan: plan.needed)
+    fitting = [plan for plan in plans if plan.needed <= available]
+    return min(fitting, key=lambda plan: plan.time(available)) if fitting else min(plans, key=lambda plan: plan.needed)
 
 
 def _choices(stages: Sequence[Stage], height: int) -> Iterator[list[int]]:
     """Yields rows for each stage: the last ones may keep everything, as they are small and cost the most."""
     heights = sides(stages, height)
     for halos in BAND_HALOS:
-        for kept in range(len(stages)):
+        for last in range(len(stages)):
             rows = [max(2, min(halos * stage.halo, side)) for stage, side in zip(stages, heights, strict=True)]
             # the first stage has two bands at least: else it would be no stream
             rows[0] = min(rows[0], max(2, (height + 1) // 2 + (height + 1) // 2 % 2))
-            yield [heights[i] if i >= len(stages) - kept else count for i, count in enumerate(rows)]
+            yield [heights[i] if i >= len(stages) - last else count for i, count in enumerate(rows)]
 
 
 def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int]) -> Plan:
@@ -101,12 +93,12 @@ def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int])
         seen = min(h, count + 2 * stage.halo)
         work += forward[i] * (3 * (1 + 2 * stage.halo / count) if banded else 2)
         inputs.append(stage.channels[0] * h * w * size if i else 0)
-        kept = 0.0 if banded else stage.kept * h * w * size
+        stage_kept = 0.0 if banded else stage.kept_values * h * w * size
         # on the way back: the gradient of the output besides what is held, and what a band works with
-        values = SLACK * (stage.kept + 4 * max(stage.channels)) if banded else 4 * max(stage.channels)
+        values = PEAK_FACTOR * (stage.kept_values + 4 * max(stage.channels)) if banded else 4 * max(stage.channels)
         workspace = seen * w * size * values
         output = stage.channels[-1] * (h // 2) * (w // 2) * size
-        held += inputs[-1] + kept
+        held += inputs[-1] + stage_kept
         peak = max(peak, held + output + workspace)
     work /= 2 * sum(forward)
-    return Plan(tuple(rows), round(peak if work > 1 else SLACK * peak), work)
+    return Plan(tuple(rows), round(peak if work > 1 else PEAK_FACTOR * peak), work)

@@ -1,11 +1,12 @@
-"""The statistics of a picture's activations as one node of the graph, and how much memory they may take."""
+"""Runs the network on a picture, whole or band by band: the statistics of its activations as one node of the graph."""
 
 from __future__ import annotations
 
 import logging
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import reduce
 from typing import Any
 
 import torch
@@ -13,15 +14,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nst.errors import InputError, check_choice
-from nst.losses.functional import PART, Moments
-from nst.losses.losses import Objective, StyleLoss, TotalVariationLoss
+from nst.losses.distance import StyleDistance
+from nst.losses.functional import PART
+from nst.losses.statistics import Observers, PixelObserver, Pooled, Statistics, add_gradient_by_autograd
 from nst.machine import memory
 from nst.machine.numerics import plain
 from nst.network.features import Features
-from nst.streaming.kernels import pull_back
 from nst.streaming.plan import Plan, Streaming, choose
 from nst.streaming.stages import Stage, stages
-from nst.streaming.walk import Look, Walk, Watch, empty
+from nst.streaming.walk import OnBand, Visit, Walk, empty
 
 log = logging.getLogger(__name__)
 
@@ -34,91 +35,99 @@ class _Statistics(torch.autograd.Function):
     """The statistics of a picture's activations, flat, as one node of the graph."""
 
     @staticmethod
-    def forward(ctx: Any, picture: Tensor, walk: Walk, objective: Objective, form: dict[str, int], keep: bool) -> Any:
-        sums: dict[str, tuple[Tensor, ...]] = {}
-
-        def look(layer: str, y: Tensor, rows: slice) -> None:
-            for name, loss in objective.looking_at(layer).items():
-                part = loss.statistics(y, rows)
-                parts = (part,) if isinstance(part, Tensor) else tuple(part)
-                sums[name] = tuple(a + b for a, b in zip(sums[name], parts, strict=True)) if name in sums else parts
+    def forward(
+        ctx: Any, picture: Tensor, walk: Walk, observed: Observers, sums: dict[str, Statistics], keep: bool
+    ) -> Any:
+        def visit(layer: str, y: Tensor, rows: slice) -> None:
+            for name, observer in observed.observers(layer).items():
+                part = observer.statistics(y, rows)
+                sums[name] = sums[name] + part if name in sums else part
 
         with plain(picture.device):
-            walk.forward(picture, look, keep)
-        form.update({name: len(parts) for name, parts in sums.items()})
-        ctx.picture, ctx.walk, ctx.objective, ctx.form = picture, walk, objective, form
+            walk.forward(picture, visit, keep)
+        ctx.picture, ctx.walk, ctx.observed, ctx.form = picture, walk, observed, _form(sums)
         ctx.set_materialize_grads(False)
-        return tuple(part for parts in sums.values() for part in parts)
+        return _flat(sums)
 
     @staticmethod
     def backward(ctx: Any, *flat: Tensor | None) -> Any:
-        cotangents = _named(flat, ctx.form)
+        cotangents = _put_back(flat, ctx.form)
 
         def add(layer: str, gradient: Tensor, y: Tensor, rows: slice) -> None:
-            for name, loss in ctx.objective.looking_at(layer).items():
-                if any(part is not None for part in _fields(cotangents[name])):
-                    loss.add_gradient(gradient, y, cotangents[name], rows)
+            for name, observer in ctx.observed.observers(layer).items():
+                if any(part is not None for part in cotangents[name].flatten()):
+                    observer.add_gradient(gradient, y, cotangents[name], rows)
 
         with plain(ctx.picture.device):
             gradient = ctx.walk.backward(add)
         return gradient, None, None, None, None
 
 
-class _Variation(torch.autograd.Function):
-    """The summed differences of neighbouring pixels, in bands of rows."""
+class _PixelStatistics(torch.autograd.Function):
+    """What a picture's own pixels add up to for one observer, flat, in bands of rows."""
 
     @staticmethod
-    def forward(ctx: Any, picture: Tensor, loss: TotalVariationLoss, rows: int) -> Tensor:
-        ctx.picture, ctx.loss, ctx.rows = picture, loss, rows
-        parts = _rows_and_below(picture, rows, loss.wrap)
-        return torch.stack([loss.statistics(own, below) for own, below in parts]).sum()
+    def forward(ctx: Any, picture: Tensor, observer: PixelObserver, form: dict[str, Statistics], rows: int) -> Any:
+        parts = (observer.pixel_statistics(*band) for band in _rows_and_below(picture, rows))
+        sums = reduce(operator.add, parts)
+        form["sums"] = sums
+        ctx.picture, ctx.observer, ctx.form, ctx.rows = picture, observer, _form(form), rows
+        ctx.set_materialize_grads(False)
+        return sums.flatten()
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+    def backward(ctx: Any, *flat: Tensor | None) -> Any:
         gradient = torch.zeros_like(ctx.picture)
-        parts = (_rows_and_below(x, ctx.rows, ctx.loss.wrap) for x in (ctx.picture, gradient))
-        for (own, below), (into, into_below) in zip(*parts, strict=True):
+        cotangent = _put_back(flat, ctx.form)["sums"]
+        parts = (_rows_and_below(x, ctx.rows) for x in (ctx.picture, gradient))
+        for (own, below, last), (into, into_below, _) in zip(*parts, strict=True):
             count = own.shape[2]
-            variation = partial(_variation, loss=ctx.loss, count=count)
-            found = pull_back(variation, torch.cat([own, below], dim=2), cotangents[0])
+            with torch.enable_grad():
+                both = torch.cat([own, below], dim=2).detach().requires_grad_()
+                sums = ctx.observer.pixel_statistics(both[:, :, :count], both[:, :, count:], last)
+            found = torch.zeros_like(both)
+            add_gradient_by_autograd(sums, both, cotangent, found)
             into += found[:, :, :count]
             into_below += found[:, :, count:]
-        return gradient, None, None
+        return gradient, None, None, None
 
 
-def _rows_and_below(picture: Tensor, rows: int, wrap: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields a picture's rows, some at a time, and the row under them: under the last ones none, or the first."""
-    for top in range(0, picture.shape[2], rows):
-        below = 0 if wrap and top + rows >= picture.shape[2] else top + rows
-        yield picture[:, :, top : top + rows], picture[:, :, below : below + 1]
+def _rows_and_below(picture: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """Yields a picture's rows, some at a time, the row under them, which under the last is the first, and the end."""
+    height = picture.shape[2]
+    for top in range(0, height, rows):
+        last = top + rows >= height
+        below = 0 if last else top + rows
+        yield picture[:, :, top : top + rows], picture[:, :, below : below + 1], last
 
 
-def _variation(rows: Tensor, loss: TotalVariationLoss, count: int) -> Tensor:
-    return loss.statistics(rows[:, :, :count], rows[:, :, count:])
+def _flat(sums: Mapping[str, Statistics]) -> tuple[Tensor, ...]:
+    return tuple(tensor for found in sums.values() for tensor in found.flatten())
 
 
-def _fields(statistic: Any) -> tuple[Any, ...]:
-    return tuple(statistic) if isinstance(statistic, tuple) else (statistic,)
+def _form(sums: Mapping[str, Statistics]) -> dict[str, Statistics]:
+    """Returns the form of statistics without their tensors, which would hold the graph that holds them."""
+    return {name: found.unflatten([None] * len(found.flatten())) for name, found in sums.items()}
 
 
-def _named(flat: Iterable[Any], form: dict[str, int]) -> dict[str, Any]:
+def _put_back(flat: Iterable[Any], form: Mapping[str, Statistics]) -> dict[str, Statistics]:
     """Puts flat statistics, or their gradients, back into the form that losses know."""
     rest = iter(flat)
-    parts = {name: [next(rest) for _ in range(count)] for name, count in form.items()}
-    return {name: found[0] if len(found) == 1 else Moments(*found) for name, found in parts.items()}
+    return {name: found.unflatten([next(rest) for _ in found.flatten()]) for name, found in form.items()}
 
 
-class Eye:
-    """Looks at pictures through the network, whole or in bands of rows.
+class Scanner:
+    """Runs the network on pictures, whole or band by band, and gathers what observers want of it.
 
     Args:
         features: The network.
-        mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where the room is too small for the whole.
-        room: Bytes that it may take, besides the picture, the network's weights and the targets.
+        mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where a whole picture needs more than is
+            available.
+        available: Bytes that it may take, besides the picture, the network's weights and the targets.
         device: Where the pictures will be when they are looked at; None for where they are.
 
     Attributes:
-        watch: Is told of each band of rows that is done; of none where a picture is looked at whole.
+        on_band: Is told of each band of rows that is done; of none where a picture is looked at whole.
 
     Raises:
         InputError: If there is no such mode.
@@ -128,25 +137,26 @@ class Eye:
         self,
         features: Features,
         mode: Streaming = "auto",
-        room: float = math.inf,
+        available: float = math.inf,
         device: torch.device | None = None,
     ) -> None:
         check_choice("model.streaming", mode, Streaming)
         self.mode: Streaming
-        self.features, self.mode, self.room, self.device = features, mode, room, device
-        self._there = math.inf  # what there is of the room now, in a run that goes on with an earlier one's
-        self.watch: Watch = lambda done, of: None
+        self.features, self.mode, self.available, self.device = features, mode, available, device
+        self._available_now = math.inf  # now, in a run that goes on with an earlier one's figure
+        self.on_band: OnBand = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
-    def statistics(self, picture: Tensor, objective: Objective) -> dict[str, Any]:
-        """Returns what the objective needs to know of a picture, (1, 3, H, W), with its gradient."""
+    def statistics(self, picture: Tensor, observed: Observers) -> dict[str, Statistics]:
+        """Returns what observers want to know of a picture, (1, 3, H, W), by name, with its gradient."""
         keep = torch.is_grad_enabled() and picture.requires_grad
-        walk, form = self._walk(picture), dict[str, int]()
-        statistics = _named(_Statistics.apply(picture, walk, objective, form, keep), form)
-        if "tv" in objective.weights:
-            rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
-            statistics["tv"] = _Variation.apply(picture, objective.smoothness, rows)
-        return statistics
+        walk, form = self._walk(picture), dict[str, Statistics]()
+        found = _put_back(_Statistics.apply(picture, walk, observed, form, keep), form)
+        rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
+        for name, observer in observed.pixel_observers.items():
+            form = dict[str, Statistics]()
+            found[name] = _put_back(_PixelStatistics.apply(picture, observer, form, rows), form)["sums"]
+        return found
 
     @torch.no_grad()
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
@@ -154,64 +164,73 @@ class Eye:
         maps: dict[str, Tensor] = {}
         wanted = set(layers)
 
-        def look(layer: str, y: Tensor, rows: slice) -> None:
+        def visit(layer: str, y: Tensor, rows: slice) -> None:
             if layer in wanted:
                 if layer not in maps:
                     shape = (len(y), *self.features.shape(layer, *picture.shape[2:]))
                     maps[layer] = empty(shape, y)
                 maps[layer][:, :, rows] = y
 
-        self._look(picture, look)
+        self._visit(picture, visit)
         return maps
 
     @torch.no_grad()
-    def moments(
-        self, picture: Tensor, losses: Mapping[str, StyleLoss], guides: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Moments]:
-        """Returns the moments of a painting, (1, 3, H, W), for the style losses by layer.
+    def sums(
+        self,
+        picture: Tensor,
+        distances: Mapping[str, StyleDistance[Any]],
+        guides: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Pooled]:
+        """Returns the statistics of a painting, (1, 3, H, W), by layer.
 
         Args:
             picture: The painting.
-            losses: The losses that look at it.
+            distances: The distances that visit at it, by layer.
             guides: Weights of the positions by layer, (1, 1, h, w); None for 1 everywhere.
         """
-        sums: dict[str, Moments] = {}
+        found: dict[str, Pooled] = {}
 
-        def look(layer: str, y: Tensor, rows: slice) -> None:
-            if layer in losses:
-                part = losses[layer].moments(y, None if guides is None else guides[layer][:, :, rows])
-                sums[layer] = Moments(*map(torch.add, sums[layer], part)) if layer in sums else part
+        def visit(layer: str, y: Tensor, rows: slice) -> None:
+            if layer in distances:
+                part = distances[layer].statistics(y, None if guides is None else guides[layer][:, :, rows])
+                found[layer] = found[layer] + part if layer in found else part
 
-        self._look(picture, look)
-        return sums
+        self._visit(picture, visit)
+        return found
 
     def plan(self, picture: Tensor) -> Plan:
         """Returns how a picture, (1, 3, H, W), is looked at."""
-        return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.room)
+        return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.available)
 
-    def go_on_with(self, room: float, pictures: Iterable[Tensor]) -> None:
-        """Takes a room that a run had before it was stopped, unless there is less now.
+    def go_on_with(self, available: float, pictures: Iterable[Tensor]) -> None:
+        """Takes what was available to a run before it was stopped, unless there is less now.
 
         So its bands are what they were, and its sums are the same to the last bit.
 
         Args:
-            room: In bytes.
+            available: Bytes.
             pictures: Pictures of the sizes that the run still has before it, (1, 3, H, W).
         """
-        self._there, self.room = self.room, room
-        if any(self.plan(picture).needed > self._there for picture in pictures):
-            self.room = self._there
+        self._available_now, self.available = self.available, available
+        if any(self.plan(picture).needed > self._available_now for picture in pictures):
+            self.available = self._available_now
 
-    def _look(self, picture: Tensor, look: Look) -> None:
+    def _visit(self, picture: Tensor, visit: Visit) -> None:
         walk = self._walk(picture)
         with plain(picture.device):
-            walk.forward(picture, look, keep=False)
+            walk.forward(picture, visit, keep=False)
         memory.return_heap()  # steps need other sizes
 
     def _walk(self, picture: Tensor) -> Walk:
         plan = self.plan(picture)
-        watch = self.watch if plan.streams else lambda done, of: None
-        return Walk(self.features, self._stages_for(picture), plan.rows, watch, plan.tight(min(self.room, self._there)))
+        on_band = self.on_band if plan.streams else lambda done, of: None
+        return Walk(
+            self.features,
+            self._stages_for(picture),
+            plan.rows,
+            on_band,
+            plan.returns_memory(min(self.available, self._available_now)),
+        )
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
         key = picture.device, working_type(picture, self.device)
@@ -220,29 +239,29 @@ class Eye:
         return self._stages[key]
 
 
-def eye_for(
+def scanner_for(
     features: Features,
-    objective: Objective,
+    observed: Observers,
     optimizer: Optimizer,
     picture: Tensor,
     copies: int,
     mode: Streaming = "auto",
     budget: int | None = None,
-    afar: Tensor | None = None,
+    coarse: Tensor | None = None,
     device: torch.device | None = None,
-) -> Eye:
-    """Makes an eye that a run has room for.
+) -> Scanner:
+    """Makes a scanner that works in the memory that a run has.
 
     Args:
         features: The network.
-        objective: What its activations are compared by.
+        observed: What looks at its activations.
         optimizer: The optimiser of the picture.
         picture: A picture of the run's largest size, (1, 3, H, W).
         copies: Of such pictures, those that the run is still to make, besides what the optimiser remembers.
-        mode: As for an Eye.
+        mode: As for a Scanner.
         budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
             is free.
-        afar: A small picture, (1, 3, h, w), that each step looks at as well.
+        coarse: A small picture, (1, 3, h, w), that each step looks at as well.
         device: Where the run will be, which the network and the pictures are still to be brought to; None for where
             the picture is.
 
@@ -250,7 +269,7 @@ def eye_for(
         InputError: If they are too few, or there is no such mode.
     """
     device = device or picture.device
-    eye = Eye(features, mode, device=device)
+    scanner = Scanner(features, mode, device=device)
     there = memory.free(device) if budget is None else budget
     taken = 0 if budget is None else memory.held(device) + (LOADED if device.type == "cpu" else 0)
     if device.type != picture.device.type:  # where the network is not yet
@@ -258,22 +277,22 @@ def eye_for(
     item = working_type(picture, device).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
     # whose gradients wait for that of the others
-    copies += sum(name in objective.weights for name in ("tv", "seam")) + (afar is not None)
+    copies += observed.pixel_terms + (coarse is not None)
     # the network's weights for the way there and for the way back
     taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
-    for seen in [picture] if afar is None else [picture, afar]:
-        taken += sum(item * math.prod(features.shape(layer, *seen.shape[2:])) for layer in objective.content)
-    taken += 0 if afar is None else eye.plan(afar).needed
-    eye.room = there - taken
-    plan = eye.plan(picture)
+    for seen in [picture] if coarse is None else [picture, coarse]:
+        taken += sum(item * math.prod(features.shape(layer, *seen.shape[2:])) for layer in observed.kept_layers)
+    taken += 0 if coarse is None else scanner.plan(coarse).needed
+    scanner.available = there - taken
+    plan = scanner.plan(picture)
     size = f"{picture.shape[3]}×{picture.shape[2]} pixels"
     needed = memory.readable(taken + plan.needed)
-    if plan.needed > eye.room and budget is not None:
+    if plan.needed > scanner.available and budget is not None:
         raise InputError(
             f"Expected --model.memory to be at least {needed} for {size}{_unless(mode)}, but got "
             f"{memory.readable(budget)}; raise it or lower --data.size"
         )
-    if plan.needed > eye.room:
+    if plan.needed > scanner.available:
         raise InputError(
             f"Expected --data.size to fit into memory, but {size} need about {needed}{_unless(mode)} and "
             f"{device} has {memory.readable(there)}; lower --data.size"
@@ -281,7 +300,7 @@ def eye_for(
     memory.keep_heap()
     if plan.streams:
         log.info("%s are looked at in bands: %s of memory and %.2f times the operations", size, needed, plan.work)
-    return eye
+    return scanner
 
 
 def _unless(mode: Streaming) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nst.network.features import Features
 from nst.streaming.kernels import Convolution, mask, max_pool, max_pool_gradient, pull_back
 
-Look = Callable[[str, Tensor], None]
+Visit = Callable[[str, Tensor], None]
 """Is shown a layer's name and its activations, (N, C, h, w)."""
 
 Pull = Callable[[str, Tensor, Tensor | None], Tensor]
@@ -46,7 +46,7 @@ class Stage:
         weights: list[Tensor] = [getattr(features, f"{name}_weight") for name in self.convolutions]
         self.channels = [weights[0].shape[1], *(len(weight) for weight in weights)]
         """Channels of the input and of each convolution."""
-        self.kept = sum(self.channels[1:]) + (self.channels[-1] // 4 if self.pools else 0)
+        self.kept_values = sum(self.channels[1:]) + (self.channels[-1] // 4 if self.pools else 0)
         """Values for each position of the input that the way back needs."""
         self.operations = sum(weight.numel() for weight in weights)
         """Multiplications for each position of the input, one way."""
@@ -70,37 +70,37 @@ class Stage:
         rows = len(self.convolutions) + (self.features.padding == "circular")
         return rows + rows % 2
 
-    def forward(self, x: Tensor, look: Look) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, visit: Visit) -> dict[str, Tensor]:
         """Runs the stage.
 
         Args:
             x: Its input, (N, C, h, w), channels last in memory.
-            look: Is shown each layer that a loss asked for.
+            visit: Is shown each layer that a loss asked for.
 
         Returns:
             What `backward` needs and the output, by layer.
         """
-        kept: dict[str, Tensor] = {}
+        activations: dict[str, Tensor] = {}
         for name, following in zip(self.layers, [*self.layers[1:], ""], strict=True):
             if name.startswith("conv"):
                 fused = following.startswith("relu") and name not in self.taps
                 x = self.convolutions[name].forward(x, fused)
             elif name.startswith("relu"):
-                x = x if self.layers[self.layers.index(name) - 1] not in kept else x.relu()
+                x = x if self.layers[self.layers.index(name) - 1] not in activations else x.relu()
             else:
                 x = max_pool(x) if self.takes_maxima else self.features.pool(x)
             if not name.startswith("conv") or name in self.taps or not following:
-                kept[name] = x
+                activations[name] = x
             if name in self.taps:
-                look(name, x)
-        return kept
+                visit(name, x)
+        return activations
 
-    def backward(self, x: Tensor, kept: dict[str, Tensor], gradient: Tensor | None, pull: Pull) -> Tensor:
+    def backward(self, x: Tensor, activations: dict[str, Tensor], gradient: Tensor | None, pull: Pull) -> Tensor:
         """Carries a gradient from the output to the input.
 
         Args:
             x: The input that `forward` was given.
-            kept: What `forward` returned; it is emptied.
+            activations: What `forward` returned; it is emptied.
             gradient: That of the output, (N, C', h', w'); None for 0.
             pull: Adds the losses' gradient to that of each layer that they asked for.
 
@@ -110,12 +110,12 @@ class Stage:
         masked = False
         for i in reversed(range(len(self.layers))):
             name = self.layers[i]
-            y = kept.pop(name, None)
+            y = activations.pop(name, None)
             if name in self.taps:
                 assert y is not None
                 gradient = pull(name, y, gradient)
             assert gradient is not None  # the deepest layer is one that a loss asked for
-            below = kept.get(self.layers[i - 1], x) if i else x
+            below = activations.get(self.layers[i - 1], x) if i else x
             if name.startswith("conv"):
                 gradient = self.convolutions[name].backward(gradient, below)
             elif name.startswith("relu"):
@@ -145,3 +145,11 @@ def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
         if name.startswith("pool"):
             parts.append([])
     return [Stage(features, part, dtype) for part in parts if part]
+
+
+def sides(stages: Sequence[Stage], side: int) -> list[int]:
+    """Returns the height, or the width, of each stage's input, given that of the picture."""
+    found = [side]
+    for stage in stages[1:]:
+        found.append(stage.features.pooled(found[-1]))
+    return found

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from compacting.fit import CONTENT, DEEPEST, STYLE, TAPS, Convolutions, network, relative_error
 from compacting.tune import STYLE_WEIGHT
-from nst.losses.functional import content_distance, gram_distance, moments, squared_error
+from nst.losses.distances.frobenius import gram_distance
+from nst.losses.functional import moments, squared_error
+from nst.losses.layers import content_distance
 from nst.network.architecture import Weights, layer_names
 from nst.network.features import Features
 

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from compacting.fit import CONTENT, DEEPEST, STYLE, TAPS, Convolutions, activations, network, relative_error
 from compacting.pictures import Crops
-from nst.losses.functional import Moments, content_distance, gram_distance, moments, squared_error
+from nst.losses.distances.frobenius import gram_distance
+from nst.losses.functional import moments, squared_error
+from nst.losses.layers import content_distance
+from nst.losses.statistics import Moments
 from nst.network.architecture import Weights, layer_names
 from nst.network.features import Features
 

@@ -1,0 +1,154 @@
+"""Losses of one layer's activations, which hold their targets: content and style."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from nst.errors import check_choice
+from nst.losses import distances as distances  # which fills DISTANCES
+from nst.losses import functional as F
+from nst.losses.distance import DISTANCES, Normalization
+from nst.losses.objective import ALL, LayerLoss
+from nst.losses.statistics import Places, Pooled, Statistics, Value
+
+if TYPE_CHECKING:
+    Distance = str
+else:
+    Distance = Literal[tuple(DISTANCES)]
+    """The names of the style distances, as a type that the command line can offer."""
+
+
+def described() -> str:
+    """Returns what each style distance compares, for the command line's help."""
+    lines = {name: (kind.__doc__ or "").partition("\n")[0].rstrip(".") for name, kind in DISTANCES.items()}
+    return "; ".join(f"`{name}`, {line[:1].lower()}{line[1:]}" for name, line in lines.items())
+
+
+@dataclass(frozen=True)
+class StyleTarget:
+    """What a part of a layer's positions is compared with.
+
+    Attributes:
+        statistics: The style's.
+        guide: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
+        share: Weight of the part's distance.
+    """
+
+    statistics: Pooled
+    guide: Tensor | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class ContentTarget:
+    """What a layer's activations are compared with.
+
+    Attributes:
+        features: The photograph's, (N, C, h, w).
+        weights: Weights of the positions in the error, (N, 1, h, w); None for 1 everywhere.
+        visible: Weights of the positions in the photograph's energy, likewise.
+    """
+
+    features: Tensor
+    weights: Tensor | None = None
+    visible: Tensor | None = None
+
+
+class StyleLoss(LayerLoss):
+    """Distance of a layer's statistics from the style's; where there are several places, the sum of theirs by share.
+
+    Args:
+        normalization: `relative` or `gatys`.
+        distance: The name of a style distance.
+
+    Raises:
+        InputError: If there is no such normalisation or distance.
+    """
+
+    def __init__(self, normalization: Normalization = "relative", distance: str = "frobenius") -> None:
+        check_choice("model.style_distance", distance, DISTANCES)
+        self.distance = DISTANCES[distance](normalization)
+        self.targets: list[StyleTarget] = []
+        self.prepared: list[Any] = []
+
+    def set_targets(self, targets: Sequence[StyleTarget]) -> None:
+        """Sets the targets, one for each place."""
+        self.targets = list(targets)
+        self.prepared = [self.distance.prepare(target.statistics) for target in targets]
+
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Statistics:
+        if not self.targets:  # as of a region that is too small for a deep layer
+            return Value(features.new_zeros(0))
+        return Places(tuple(self.distance.statistics(features, _rows(x.guide, rows)) for x in self.targets))
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
+        for target, part in zip(self.targets, cotangent.parts if self.targets else (), strict=True):
+            self.distance.add_gradient(gradient, features, part, _rows(target.guide, rows))
+
+    def value(self, statistics: Any) -> Tensor:
+        if not self.targets:
+            return torch.as_tensor(statistics.value.sum())
+        parts = zip(self.targets, statistics.parts, self.prepared, strict=True)
+        return torch.stack([x.share * self.distance.distance(part, wanted) for x, part, wanted in parts]).sum()
+
+
+class ContentLoss(LayerLoss):
+    """Distance of a layer's activations from the photograph's (see `content_distance`).
+
+    Args:
+        normalization: `relative` or `gatys`.
+
+    Raises:
+        InputError: If there is no such normalisation.
+    """
+
+    target: ContentTarget
+    energy: Tensor
+
+    def __init__(self, normalization: Normalization = "relative") -> None:
+        check_choice("model.normalization", normalization, Normalization)
+        self.normalization: Normalization = normalization
+
+    def set_target(self, target: ContentTarget) -> None:
+        """Sets the photograph's activations as the target."""
+        self.target = target
+        zero = target.features.new_zeros(()).expand_as(target.features)
+        self.energy = F.scale(F.squared_error(target.features, zero, target.visible), target.features.numel())
+
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
+        target, weights = self.target.features[:, :, rows], _rows(self.target.weights, rows)
+        return Value(F.squared_error(features, target, weights))
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
+        target, weights = self.target.features[:, :, rows], _rows(self.target.weights, rows)
+        F.add_squared_error_gradient(gradient, features, target, cotangent.value, weights)
+
+    def value(self, statistics: Value) -> Tensor:
+        return content_distance(statistics.value, self.energy, self.normalization)
+
+
+def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:
+    """Turns a summed squared error into the content loss.
+
+    Args:
+        error: Sum over all values of (F - P)², a scalar.
+        energy: Sum over all values of P², a scalar; P are the photograph's activations.
+        normalization: `relative`: error / energy. `gatys`: error / 2 (arXiv:1508.06576, equation 1).
+
+    Returns:
+        The distance, a scalar.
+    """
+    if normalization == "gatys":
+        return error / 2
+    if normalization != "relative":
+        raise ValueError(f"Expected the normalization to be relative or gatys, but got {normalization}")
+    return error / energy
+
+
+def _rows(weights: Tensor | None, rows: slice) -> Tensor | None:
+    return None if weights is None else weights[:, :, rows]

@@ -1,0 +1,212 @@
+"""The terms that come with nst: content, style, total variation, and the seam of a picture that tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from nst.errors import InputError, check_choice
+from nst.losses import functional as F
+from nst.losses.distance import Normalization, StyleDistance
+from nst.losses.functional import Norm
+from nst.losses.layers import ContentLoss, ContentTarget, StyleLoss, StyleTarget
+from nst.losses.objective import FeatureTerm, PixelTerm, Scan, Term, check_weight
+from nst.losses.statistics import Value
+from nst.scene.levels import Level
+
+SEAM = 1e-4
+"""Weight of a tiling picture's seam over that of all other terms. Without it the seam is a line like its neighbours, of
+0.9 to 1.4 times the picture's mean gradient energy, and with it 0.5 to 0.8; ten times as much shows as a line."""
+
+
+class ContentTerm(FeatureTerm):
+    """Distance of activations from the photograph's.
+
+    Args:
+        layers: Weight of each layer; they are scaled to sum to 1.
+        weight: Weight of the term.
+        normalization: `relative` or `gatys`.
+
+    Raises:
+        InputError: If a weight is negative or not finite, or there is no such normalisation.
+    """
+
+    name = "content"
+    flag = "--model.content_weight"
+
+    def __init__(
+        self, layers: Mapping[str, float], weight: float = 1.0, normalization: Normalization = "relative"
+    ) -> None:
+        check_choice("model.normalization", normalization, Normalization)
+        shares = _shares(self.name, layers, weight)
+        self.content = {layer: ContentLoss(normalization) for layer in shares}
+        super().__init__(self.content, shares)
+        self.keeps = tuple(shares)
+
+    def set_targets(self, level: Level, scan: Scan) -> None:
+        activations = scan.activations(level.content, self.losses)
+        weights = level.visible
+        if level.emphasis is not None:
+            weights = level.emphasis if weights is None else level.emphasis * weights
+        weighted, visible = (scan.spread(x, self.losses) for x in (weights, level.visible))
+        for layer, loss in self.content.items():
+            loss.set_target(ContentTarget(activations[layer], weighted[layer], visible[layer]))
+
+
+class StyleTerm(FeatureTerm):
+    """Distance of what activations add up to from the paintings', in each place of the picture.
+
+    Args:
+        layers: Weight of each layer; they are scaled to sum to 1.
+        weight: Weight of the term.
+        normalization: `relative` or `gatys`.
+        distance: The name of a style distance.
+
+    Raises:
+        InputError: If a weight is negative or not finite, or there is no such normalisation or distance.
+    """
+
+    name = "style"
+    flag = "--model.style_weight"
+
+    def __init__(
+        self,
+        layers: Mapping[str, float],
+        weight: float = 10.0,
+        normalization: Normalization = "relative",
+        distance: str = "frobenius",
+    ) -> None:
+        StyleLoss(normalization, distance)  # refuses names that it does not know, also where no layer has a weight
+        shares = _shares(self.name, layers, weight)
+        self.style = {layer: StyleLoss(normalization, distance) for layer in shares}
+        super().__init__(self.style, shares)
+
+    @property
+    def distances(self) -> dict[str, StyleDistance[Any]]:
+        """The distances by layer."""
+        return {layer: loss.distance for layer, loss in self.style.items()}
+
+    def check(self, level: Level) -> None:
+        """Raises an InputError unless the styles' layers are those that are compared, all of them."""
+        compared = [*self.style]
+        for layer in {layer for painting in level.paintings for layer in painting.layers or ()}:
+            if layer not in compared:
+                raise InputError(
+                    f"Expected the layers of a style to be among {', '.join(compared)}, but got {layer}; change the "
+                    "entry's layers in --data.style, or give the layer a weight in --model.style_layers"
+                )
+        for layer in compared:
+            if all(painting.layers is not None and layer not in painting.layers for painting in level.paintings):
+                raise InputError(
+                    f"Expected each style layer to have a style, but {layer} has none; name it among the layers of an "
+                    "entry of --data.style, or give it no weight in --model.style_layers"
+                )
+
+    def set_targets(self, level: Level, scan: Scan) -> None:
+        found: dict[str, list[StyleTarget]] = {layer: [] for layer in self.style}
+        for place in level.places:
+            guides = scan.spread(place.guide, self.style, place.erode)
+            looks = [(painting, scan.statistics(painting, self.distances)) for painting in place.paintings]
+            for layer, loss in self.style.items():
+                parts = [(p.weight, x[layer]) for p, x in looks if p.layers is None or layer in p.layers]
+                # a part of a painting that is too small for a layer to see has no style there
+                parts = [(weight, x) for weight, x in parts if x.positions > 0]
+                guide = guides[layer]
+                if parts and (guide is None or guide.any()):
+                    total = sum(weight for weight, _ in parts)
+                    mixed = loss.distance.blend([x for _, x in parts], [weight / total for weight, _ in parts])
+                    found[layer].append(StyleTarget(mixed, guide, place.share))
+        for layer, loss in self.style.items():
+            loss.set_targets(found[layer])
+
+
+class TotalVariation(PixelTerm):
+    """Mean difference between neighbouring pixels (see `functional.total_variation`).
+
+    Args:
+        weight: Its weight.
+        norm: `l1` or `l2`.
+        wrap: Whether opposite borders are neighbours.
+
+    Raises:
+        InputError: If the weight is negative or not finite, or there is no such norm.
+    """
+
+    name = "tv"
+    flag = "--model.tv_weight"
+
+    def __init__(self, weight: float, norm: Norm = "l1", wrap: bool = False) -> None:
+        check_choice("model.tv_norm", norm, Norm)
+        super().__init__(weight)
+        self.norm: Norm = norm
+        self.wrap = wrap
+
+    def pixel_statistics(self, rows: Tensor, below: Tensor, last: bool) -> Value:
+        return Value(F.total_variation(rows, self.norm, None if last and not self.wrap else below, self.wrap))
+
+    def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
+        return {self.name: statistics[self.name].value / picture.numel()}
+
+
+class Seam(PixelTerm):
+    """Keeps the seam of a picture that tiles no rougher than the picture (see `functional.seam_excess`)."""
+
+    name = "seam"
+    flag = "the weights"
+
+    def pixel_statistics(self, rows: Tensor, below: Tensor, last: bool) -> F.SeamSums:
+        return F.seam_sums(rows, below, last)
+
+    def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
+        return {self.name: F.seam_excess(statistics[self.name], *picture.shape[2:])}
+
+
+def _shares(kind: str, layers: Mapping[str, float], weight: float) -> dict[str, float]:
+    """Splits a term's weight over its layers in proportion to theirs; a share of 0 is left out."""
+    check_weight(f"model.{kind}_weight", weight)
+    for layer, share in layers.items():
+        check_weight(f"model.{kind}_layers.{layer}", share)
+    total = sum(layers.values())
+    if weight == 0 or total == 0:
+        return {}
+    return {layer: weight * share / total for layer, share in layers.items() if share > 0}
+
+
+def standard_terms(
+    content_layers: Mapping[str, float],
+    style_layers: Mapping[str, float],
+    content_weight: float = 1.0,
+    style_weight: float = 10.0,
+    tv_weight: float = 0.0,
+    normalization: Normalization = "relative",
+    tv_norm: Norm = "l1",
+    style_distance: str = "frobenius",
+    wrap: bool = False,
+) -> list[Term]:
+    """Returns the terms of the paper, and of its successors, by their settings.
+
+    Args:
+        content_layers: Weight of each content layer; they are scaled to sum to 1.
+        style_layers: Weight of each style layer; they are scaled to sum to 1.
+        content_weight: Weight of the content term.
+        style_weight: Weight of the style term.
+        tv_weight: Weight of the total variation.
+        normalization: `relative` or `gatys`.
+        tv_norm: `l1` or `l2`.
+        style_distance: The name of a style distance.
+        wrap: Whether opposite borders are neighbours: for the total variation, and in a term of its own that keeps the
+            seam no rougher than the picture.
+
+    Raises:
+        InputError: If a weight is negative or not finite, or a name is unknown.
+    """
+    terms: list[Term] = [
+        ContentTerm(content_layers, content_weight, normalization),
+        StyleTerm(style_layers, style_weight, normalization, style_distance),
+        TotalVariation(tv_weight, tv_norm, wrap),
+    ]
+    if wrap:
+        terms.append(Seam(SEAM * sum(weight for term in terms for weight in term.weights.values())))
+    return terms
