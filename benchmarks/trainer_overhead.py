@@ -3,7 +3,7 @@
     python -m benchmarks.trainer_overhead --size 256 --backbone vgg16
 
 Both take the same steps of the same objective with the same optimiser; the picture is the same to the last bit (see
-tests/test_module.py). Reported are medians over rounds of the seconds per step, and their ratio.
+tests/optimise/test_module.py). Reported are medians over rounds of the seconds per step, and their ratio.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs the fast tests at the lowest versions that pyproject.toml promises, and at the newest that can be had.
 
     python tools/versions.py --keep ~/.cache/nst-versions
-    python tools/versions.py --only lowest --python python3.12 -- tests/test_cli.py -x
+    python tools/versions.py --only lowest --python python3.12 -- tests/cli/test_main.py -x
 
 Each set of versions is a virtual environment, into which nst is installed as a user would install it. In the lowest,
 each `name>=version` becomes `name==version` in a constraints file, those of the build and of the tests included; what

@@ -144,7 +144,7 @@ class Objective:
     """
 
     def __init__(self, terms: Iterable[Term]) -> None:
-        self.terms = [term for term in terms if term.weights]
+        self.terms = [term for term in terms if any(term.weights.values())]
         if not any(isinstance(term, FeatureTerm) for term in self.terms):
             raise InputError(
                 "Expected a content or a style layer with a weight above 0, but got none; "

@@ -1,6 +1,6 @@
 """Damaged files of every format: a picture or one line comes of each, and never a traceback, much memory or a program.
 
-`pytest tests/test_fuzz.py --fuzz 20000` tries that many files of each kind.
+`pytest tests/pictures/test_fuzz.py --fuzz 20000` tries that many files of each kind.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ KINDS: dict[str, dict[str, Callable[[], bytes]]] = {
         "baseline": pillow("JPEG", exif=described(), icc_profile=profile()),
         "progressive": pillow("JPEG", progressive=True),
         "cmyk": pillow("JPEG", "CMYK"),
-        "frames": frames("MPO"),
+        "frames": pillow("MPO", save_all=True, append_images=[picture("RGB", (24, 20))]),
         "ours": saved(".jpg"),
     },
     "TIFF": {

@@ -19,6 +19,7 @@ from nst.losses.objective import ALL, FeatureTerm, LayerLoss, Objective, PixelTe
 from nst.losses.statistics import Moments, Places, Statistics, Value
 from nst.losses.terms import standard_terms
 from nst.streaming.scanner import Scanner
+from nst.types import Pixels
 from tests.helpers import CONTENT, STYLE, difference, fit, made, module, pictures, reference, run, seen
 
 pytestmark = pytest.mark.usefixtures("pair")
@@ -173,23 +174,25 @@ def test_two_terms_of_one_name_are_refused() -> None:
 
 def test_a_run_without_any_callback_makes_the_same_picture(pair: tuple[Path, Path]) -> None:
     """Levels, early ends and a resumption in the middle are the module's own affair."""
-    options = ["--data.min_size", "34", "--data.min_improvement", "0.2", "--model.average", "0.5"]
-    assert fit(*options, "--output", "a.png", steps=45) == 0
-    settings: dict[str, Any] = {"min_size": 34, "min_improvement": 0.2}
+    options = ["--data.min_size", "40", "--data.ratio", "1.2", "--data.min_improvement", "0.9"]
+    assert fit(*options, "--model.average", "0.5", "--output", "a.png", steps=45) == 0
+    settings: dict[str, Any] = {"min_size": Pixels(40), "ratio": 1.2, "min_improvement": 0.9}
     bare = run(module(average=0.5), pictures(pair, 45, **settings), callbacks=[])
     finished = (bare.shown[0].permute(1, 2, 0).numpy() * 255).round().astype(int)
     np.testing.assert_array_equal(finished, pixels("a.png"))
     assert bare.trainer.global_step < 90  # a level did end early
 
-    part = pl.Trainer(max_epochs=2, max_steps=25, callbacks=[], **BARE)
-    half = module(average=0.5)
-    torch.manual_seed(0)
-    part.fit(half, datamodule=pictures(pair, 45, **settings))
-    part.save_checkpoint("half.ckpt")
-    rest = pl.Trainer(max_epochs=2, callbacks=[], **BARE)
-    resumed = module(average=0.5)
-    rest.fit(resumed, datamodule=pictures(pair, 45, **settings), ckpt_path="half.ckpt")
-    assert torch.equal(resumed.shown, bare.shown)
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.global_step in (25, 40, 50):  # in the middle of a level, at its end, and in the next one
+                trainer.save_checkpoint(f"{trainer.global_step}.ckpt")
+
+    run(module(average=0.5), pictures(pair, 45, **settings), callbacks=[Save()])
+    for step in (25, 40, 50):
+        resumed = module(average=0.5)
+        trainer = pl.Trainer(max_epochs=2, callbacks=[], **BARE)
+        trainer.fit(resumed, datamodule=pictures(pair, 45, **settings), ckpt_path=f"{step}.ckpt")
+        assert torch.equal(resumed.shown, bare.shown), step
 
 
 BARE: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -16,7 +16,7 @@ from nst.network.weights import from_state_dict, indices, read_state_dict
 from nst.pictures import images
 from tests.helpers import draw, random_weights
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import compact
 from compacting.fit import DEEPEST, Convolutions, Pruner, choose_channels, importance, least_squares
@@ -24,6 +24,7 @@ from compacting.measure import layer_errors
 from compacting.pictures import Crops
 from compacting.tune import FineTuner, Recipe
 
+tunes = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon before 2.9")
 RECIPE = Recipe(steps=6, crops=8, sizes=(32,), pixels=2 * 32**2)
 OPTIONS = "--steps 6 --crops 8 --sizes 32 --pixels 2048 --judge-size 32 --judge-steps 2 --judge-pairs 1 --date today"
 
@@ -96,6 +97,7 @@ def test_with_all_channels_the_teachers_activations_are_reproduced(pictures: Pat
     assert max(errors.values()) < 0.02, errors
 
 
+@tunes
 def test_fine_tuning_lowers_the_error(pictures: Path) -> None:
     teacher, source = random_weights("vgg16"), crops(pictures)
     pruner, keep = Pruner(teacher, batch(source, 16), 0), list[list[int]]()
@@ -118,6 +120,7 @@ def test_fine_tuning_lowers_the_error(pictures: Path) -> None:
     assert after[DEEPEST] < before[DEEPEST]
 
 
+@tunes
 def test_the_same_seed_gives_the_same_file(tmp_path: Path, pictures: Path) -> None:
     teacher = save_teacher(tmp_path / "teacher.pth")
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
@@ -126,6 +129,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path, pictures: Path) -> No
     assert first == second != third
 
 
+@tunes
 @pytest.mark.parametrize(("family", "prefix"), [("vgg16", ""), ("vgg19", "features.")])
 def test_any_network_of_the_family_is_a_teacher(tmp_path: Path, pictures: Path, family: str, prefix: str) -> None:
     teacher = save_teacher(tmp_path / "teacher.pth", family, prefix)

@@ -103,3 +103,20 @@ def test_halving_holds_for_schedules() -> None:
     assert not optimizer.state
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+
+
+def test_a_resumed_run_goes_back_as_the_one_before_would() -> None:
+    """The step after a checkpoint may be the one that finds out that the last one did harm."""
+    picture = torch.full((1, 3, 4, 4), 0.25)
+    before = Guard()
+    before.open(picture, torch.optim.SGD([picture]))
+    before.check(torch.tensor(1.0), {})
+    state = before.state_dict()
+    picture.fill_(0.75)
+    resumed = Guard()
+    resumed.load_state_dict(state)
+    resumed.open(picture, torch.optim.SGD([picture]))
+    with pytest.raises(DivergenceError) as raised:
+        resumed.check(torch.tensor(100.0), {})
+    resumed.go_back(picture, raised.value, again=True)
+    assert bool((picture == 0.25).all())

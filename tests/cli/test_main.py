@@ -272,7 +272,13 @@ def test_paths_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
 def test_circular_padding_reaches_the_data() -> None:
     assert fit("--model.padding", "circular", "--output", "a.png") == 0
     made = stylize(
-        "photo.png", "painting.png", size=48, steps=3, backbone="vgg16", weights="random:0", padding="circular"
+        *("photo.png", "painting.png"),
+        preset=None,
+        size=48,
+        steps=3,
+        backbone="vgg16",
+        weights="random:0",
+        padding="circular",
     )
     np.testing.assert_array_equal(values("a.png"), np.asarray(made))
     assert main(["fit", "--config", "a.png", "--output", "b.png"]) == 0

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nst.cli.main import main
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SMALL = ["--data.size", "48", "--data.steps", "2", "--trainer.enable_progress_bar", "false"]
 
 
@@ -35,7 +35,7 @@ def test_lbfgs_lowers_the_objective_of(name: str) -> None:
     losses = []
     for steps in ("1", "12"):
         network = ["--model.backbone", "vgg16", "--model.weights", "random:0"]
-        config = str(Path(__file__).parent.parent / "configs" / f"{name}.yaml")
+        config = str(Path(__file__).parents[2] / "configs" / f"{name}.yaml")
         assert main(["fit", "--config", config, *network, *SMALL, "--data.steps", steps, "--output", "a.png"]) == 0
         (run, *_) = sorted(Path("lightning_logs").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["state"][0]

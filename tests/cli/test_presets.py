@@ -17,7 +17,7 @@ SMALL = ["--data.size", "48", "--data.steps", "1", "--trainer.enable_progress_ba
 
 
 def test_all_configs_are_presets_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    configs = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+    configs = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [path.stem for path in configs]
