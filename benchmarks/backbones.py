@@ -123,7 +123,7 @@ def made(
     """Makes a picture through the package and judges it."""
     settings: dict[str, Any] = {"accelerator": "cpu", "precision": "bf16-mixed"}
     network: dict[str, Any] = {"backbone": source[0], "weights": source[1]}
-    picture = nst.stylize(content, style, size=size, steps=steps, trainer=settings, **network)
+    picture = nst.stylize(content, style, preset=None, size=size, steps=steps, trainer=settings, **network)
     with tempfile.TemporaryDirectory() as folder:
         picture.save(Path(folder) / "a.png")
         figures = judge(Path(folder) / "a.png", content, style)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from nst.cli.main import main
+from nst.losses.distance import DISTANCES
 from nst.network.weights import load
 from tests.helpers import draw
 
@@ -79,6 +80,18 @@ def test_its_flags_exist(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for flag in set(re.findall(r"--(?:data|model|trainer)\.\w+", TEXT)):
         assert flag in text, flag
+
+
+def test_every_style_distance_is_in_its_table() -> None:
+    for name in DISTANCES:
+        assert f"`{name}`" in TEXT, name
+
+
+def test_its_architecture_names_every_module() -> None:
+    section = TEXT.partition("## Architecture")[2].partition("## Where we differ")[0]
+    for path in (ROOT / "nst").rglob("*.py"):
+        if path.parent.name != "distances" and not path.stem.startswith("__"):
+            assert re.search(rf"\b{path.stem}\b", section), path
 
 
 def test_every_config_is_in_its_table() -> None:

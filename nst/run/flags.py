@@ -61,7 +61,7 @@ FLAGS: dict[str, Flag] = {
     "precision": WORKS,  # by precision.check
     "logger": WORKS,
     "callbacks": WORKS,
-    "fast_dev_run": _only(False, 0, remedy="use configs/debug.yaml or --data.steps 1"),
+    "fast_dev_run": _only(False, 0, remedy="use --config debug or --data.steps 1"),
     "max_epochs": _only(None, remedy=_LEVELS),
     "min_epochs": _only(None, remedy=_LEVELS),
     "max_steps": Flag(lambda value: value == -1 or value >= 1, "1 or more, or -1", "it ends a run after so many steps"),

@@ -74,7 +74,7 @@ ROWS: list[tuple[str, str, str | None]] = [
     ("callbacks", "{class_path: lightning.pytorch.callbacks.TQDMProgressBar}", None),
     ("callbacks", "{class_path: nowhere.Callback}", "--trainer.callbacks"),
     ("fast_dev_run", "false", None),
-    ("fast_dev_run", "true", "--trainer.fast_dev_run to be false, but got true: use configs/debug.yaml or"),
+    ("fast_dev_run", "true", "--trainer.fast_dev_run to be false, but got true: use --config debug or"),
     ("fast_dev_run", "2", "--trainer.fast_dev_run to be false, but got 2"),
     ("max_epochs", "3", f"--trainer.max_epochs to be null, but got 3: {LEVELS}"),
     ("min_epochs", "3", f"--trainer.min_epochs to be null, but got 3: {LEVELS}"),
