@@ -1,4 +1,4 @@
-"""Many pictures in one process, one after another, with one network."""
+"""`nst batch`: a picture of each of many photographs, one after another in one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def batch(args: Sequence[str], stop: Stop) -> int:
-    """Makes one picture after another in the same manner, with one network load; what is made already is skipped."""
+    """Makes a picture of each photograph with the same settings and one network load; skips pictures made already."""
     parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
     parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
     parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
@@ -30,14 +30,14 @@ def batch(args: Sequence[str], stop: Stop) -> int:
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:
-    """Returns the files that patterns stand for, in order and each once.
+    """Returns the files that match patterns, in order and each once.
 
     Raises:
         InputError: If a pattern matches nothing.
     """
     files: list[str] = []
     for pattern in patterns:
-        # a name with brackets is a file's before it is a pattern
+        # an existing file with brackets in its name is not a pattern
         names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
         found = [x for x in names if Path(x).is_file()]
         if not found:

@@ -1,4 +1,4 @@
-"""A parser's errors in one line for people."""
+"""Turns a parser's errors into one line for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nst.types import WORDS
 
 
 def explain(message: str, keys: Iterable[str]) -> str:
-    """Makes one line of a parser's error, with the nearest of the known keys where one was misspelt."""
+    """Turns a parser's error into one line, with the nearest known key for a misspelt key."""
     text = " ".join(message.split()).replace("- ", "")
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
         option = match[1].partition("=")[0]
@@ -46,7 +46,7 @@ def explain(message: str, keys: Iterable[str]) -> str:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns what jsonargparse says of a user's class that cannot be made, or written down, into an InputError."""
+    """Turns jsonargparse's error for a user's class that cannot be made or serialised into an InputError."""
     try:
         yield
     except ValueError as error:
@@ -59,7 +59,7 @@ def explained() -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes its own flags and leaves the others; an error is an InputError."""
+    """An argument parser whose errors are InputErrors."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help")

@@ -36,7 +36,7 @@ def export(args: Sequence[str], stop: Stop) -> int:
         picture = shown_picture(checkpoint["state_dict"], made["average"], made["bleed"])
         picture = finished(picture, lab, kept)
         alpha = None if alpha is None else alpha / 255
-        images.encode(picture, alpha)  # whatever is wrong with them is found here
+        images.encode(picture, alpha)  # a damaged picture or opacity raises here
     files.check_size(settings.output, *picture.shape[2:])
     images.save(picture, settings.output, alpha, text if isinstance(text, str) else None)
     print(f"picture   {settings.output}")

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def fit(args: Sequence[str], stop: Stop) -> int:
     """Turns a photograph and a painting into a picture."""
     cli = FitCLI(args, "nst fit", fit.__doc__ or "", stop)
-    # whatever can be wrong is found here, before a run folder is made
+    # all wrong input is found before a run folder is made
     for notice in cli.notices:
         log.info(notice)
     asked = cli.config.trainer.precision
@@ -36,14 +36,14 @@ def fit(args: Sequence[str], stop: Stop) -> int:
     path = cli.checkpoint(now)
     cli.check_root()
     trainer = cli.trainer
-    result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]  # it has
+    result = next(x for x in trainer.callbacks if isinstance(x, Result))  # type: ignore[attr-defined]  # the Trainer's
     result.record = now
     for line in record.differences(cli.made_from, now) if cli.made_from else ():
         log.info(line)
     try:
         with checkpoints.intact(path, lambda: not stop.stepping):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path)
-    except SystemExit:  # Lightning's end of a second Ctrl-C, or of one before the first step
+    except SystemExit:  # Lightning exits after a second Ctrl-C, or one before the first step
         if stop.number is None:
             raise
     finally:

@@ -22,7 +22,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to make: what tells it from the others, for people; the options that do; and where it goes."""
+    """A picture to make.
+
+    Attributes:
+        name: What distinguishes the picture from the others, for people.
+        options: The command line's options that distinguish the picture from the others.
+        output: The file of the picture.
+    """
 
     name: str
     options: list[str]
@@ -30,11 +36,11 @@ class Job:
 
 
 class JobRunner:
-    """Makes pictures one after another; a network is loaded once, and a painting looked at once at each size.
+    """Makes pictures one after another; loads a network once, and computes a painting's statistics once at each size.
 
     Args:
-        settings: Returns the settings of a picture (a `settings.JobCLI`) for the options that tell it from the others;
-            raises an InputError if they are wrong.
+        settings: Returns the settings of a picture (a `settings.JobCLI`) from the options of its Job; raises an
+            InputError if the options are wrong.
     """
 
     def __init__(self, settings: Callable[[Sequence[str]], Any]) -> None:
@@ -42,8 +48,8 @@ class JobRunner:
         self.networks: dict[Hashable, tuple[Features, StyleCache]] = {}
 
     def make(self, job: Any, output: Path) -> None:
-        """Makes a picture of a job's settings and writes it."""
-        clock.restart()  # each picture has the whole budget
+        """Makes the picture of a job's settings and writes it to a file."""
+        clock.restart()  # each picture has the whole time budget
         job.begin()
         model, data, trainer = job.model, job.datamodule, job.trainer
         model.pace.spent = clock.elapsed()
@@ -63,10 +69,10 @@ class JobRunner:
         images.save(data.finished(model.shown), output, data.alpha, text)
 
     def work(self, jobs: Sequence[Job]) -> list[Job]:
-        """Makes what is not made yet, says one line for each picture and a last one, and returns those that failed.
+        """Makes the pictures that do not exist yet, prints a line for each and a summary, and returns the failed jobs.
 
         Raises:
-            InputError: If settings are wrong that all pictures share, or a picture would overwrite what it is made of.
+            InputError: If settings that all pictures share are wrong, or a picture would overwrite an input file.
         """
         first = self.settings(next((job for job in jobs if job.name.isprintable()), jobs[0]).options)
         for notice in first.notices:
@@ -74,7 +80,7 @@ class JobRunner:
         check_inputs(jobs, first.inputs)
         for folder in {job.output.parent: None for job in jobs}:
             make_folder(folder)
-        for place in {job.output.with_stem("picture"): None for job in jobs}:  # what all of a folder share
+        for place in {job.output.with_stem("picture"): None for job in jobs}:  # errors that a folder's pictures share
             files.check_output(place)
         failed, made = [], 0
         for number, job in enumerate(jobs, 1):
@@ -98,10 +104,10 @@ class JobRunner:
 
 
 def check_distinct(jobs: Sequence[Job]) -> None:
-    """Raises an InputError if two pictures would be written to one place."""
+    """Raises an InputError if two pictures would be written to the same file."""
     places: dict[str, Job] = {}
     for job in jobs:
-        # places that are one to a file system that ignores case are looked at closely
+        # paths that are equal but for case are one file to some file systems: these are compared closely
         other = places.setdefault(os.path.realpath(job.output).casefold(), job)
         if other is not job and files.same_place(other.output, job.output):
             raise InputError(

@@ -1,4 +1,4 @@
-"""The command line: its commands, their exit codes, and in one line what went wrong."""
+"""The command line: its commands, their exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        args: The words after `nst`; by default those of the command line.
+        args: The words after `nst`; by default the words of the command line.
 
     Returns:
-        The exit code: 0, 2 for wrong input, 1 for a failure, 128 plus its number for a signal.
+        The exit code: 0 for success, 2 for wrong input, 1 for a failure, 128 plus the signal's number for a signal.
     """
     if args is not None:
         clock.restart()
@@ -54,12 +54,12 @@ def main(args: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help", "--version"):
         print(version("nst") if command == "--version" else HELP)
         return 0
-    for stream in (sys.stdout, sys.stderr):  # names of files may have what a terminal cannot show
+    for stream in (sys.stdout, sys.stderr):  # names of files may have characters that a terminal lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     notices = logging.getLogger("nst")
     handler = logging.StreamHandler(sys.stdout)
-    handler.format = lambda record: one_line(record.getMessage(), longest=4000)  # type: ignore[method-assign]  # as it is to be
+    handler.format = lambda record: one_line(record.getMessage(), longest=4000)  # type: ignore[method-assign]
     notices.addHandler(handler)
     notices.setLevel(logging.INFO)
     stop = Stop()
@@ -70,15 +70,15 @@ def main(args: Sequence[str] | None = None) -> int:
             raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
         with quiet_libraries(), stop:
             return COMMANDS[command](rest, stop)
-    except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # the last of a callback's own needs
+    except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # a callback may need the missing one
         return _fail(2, error)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (RunError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         return _fail(1, error)
     except (KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, SystemExit) and stop.number is None:  # as after --help
+        if isinstance(error, SystemExit) and stop.number is None:  # such as after --help
             raise
         print(f"nst: stopped by {(stop.number or signal.SIGINT).name}", file=sys.stderr)
         return stop.code

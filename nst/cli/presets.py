@@ -1,4 +1,4 @@
-"""Configs by name: they come with the package, so that `--config starry` works from any folder."""
+"""Presets: configs by name, which come with the package, so that `--config starry` works from any folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nst.errors import InputError, nearest
 from nst.run.stopping import Stop
 
 FOLDERS = (Path(__file__).parents[1] / "presets", Path(__file__).parents[2] / "configs")
-"""Where they are: in an installed package, and in a clone."""
+"""The folder of the presets in an installed package, and in a clone."""
 
 
 def paths() -> dict[str, Path]:
@@ -21,10 +21,10 @@ def paths() -> dict[str, Path]:
 
 
 def find(config: str) -> str:
-    """Returns the file of a preset, or a config as it is where it is a file's name or settings themselves.
+    """Returns the file of a preset; a config that is a file's name or a text of settings is returned unchanged.
 
     Raises:
-        InputError: If it is a single word, and neither a file nor a preset.
+        InputError: If the config is a single word, and neither a file nor a preset.
     """
     found = paths()
     if Path(config).suffix or not config.replace("-", "").replace("_", "").isalnum() or Path(config).exists():
@@ -48,7 +48,7 @@ def line(path: Path) -> str:
 
 
 def show_presets(args: Sequence[str], stop: Stop) -> int:
-    """Lists the configs that come with nst, a line each, or prints one."""
+    """Lists the configs that come with nst, one line for each, or prints one of the configs."""
     parser = Parser("nst presets", description=show_presets.__doc__)
     parser.add_argument("name", nargs="?", help="The preset to print, to begin a config of your own with.")
     name, found = parser.parse_args(list(args)).name, paths()

@@ -37,10 +37,10 @@ from nst.scene.styles import Region, Style
 from nst.types import Seconds
 
 PICTURES = (*files.SUFFIXES, ".gif", ".bmp", ".tga", ".ico", ".jp2", ".pcx", ".dds", ".icns", ".avif", ".qoi", ".psd")
-"""Suffixes of pictures, whose records are read, and which are never read as configs."""
+"""Suffixes of pictures: `--config` reads the record in such a file, and never reads the file as a config."""
 
 DEFAULT = "starry"
-"""The preset of a run that names none."""
+"""The preset of a run without a `--config`."""
 
 KNOWN = {
     group: {*signature(kind.__init__).parameters} - {"self"}
@@ -95,13 +95,13 @@ class FitCLI(LightningCLI):
             raise InputError(explain(str(error), parser.get_defaults().keys())) from None
 
     def _unpacked(self, parser: LightningArgumentParser) -> list[str]:
-        """Returns the arguments with the files of presets, and the settings of records, in the place of names."""
+        """Returns the arguments with presets replaced by their files, and pictures by the settings of their records."""
         words: list[str] = []
         for arg in self.args:
             match = re.fullmatch(r"(--config)=(.*)|(-c)=?(.+)", arg, re.DOTALL)
             words += [arg] if match is None else [x for x in match.groups() if x is not None]
         if not {"-c", "--config"} & {*words}:
-            words = ["--config", DEFAULT, *words]
+            words = ["--config", str(presets.paths()[DEFAULT]), *words]
         for i, word in enumerate(words[1:], 1):
             if words[i - 1] not in ("-c", "--config"):
                 continue
@@ -128,7 +128,7 @@ class FitCLI(LightningCLI):
             super().instantiate_classes()
 
     def record(self) -> Record:
-        """Describes the run, once its network has been loaded."""
+        """Returns the record of the run, once the network has been loaded."""
         files, numbers = dict(self.datamodule.files), weights.file(*self.model.source)
         if numbers is not None:
             files["model.weights"] = numbers
@@ -149,7 +149,7 @@ class FitCLI(LightningCLI):
 
     @property
     def inputs(self) -> list[str]:
-        """All that the settings name which may be a file that the picture is made of."""
+        """All texts in the settings that may name an input file of the picture."""
         config = self.config
         named = [config.data.as_dict(), config.model.init, config.model.weights, config.ckpt_path, self.replayed]
         return list(texts(named))
@@ -185,7 +185,7 @@ class FitCLI(LightningCLI):
             callbacks.append(Progress())
         if settings.devices == "auto":
             kwargs["devices"] = 1
-        self.datamodule.setup()  # which finds out how many levels there are; each is an epoch
+        self.datamodule.setup()  # makes the levels; each level is an epoch
         levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}
         files = {"plugins": [checkpoints.CheckpointFiles()], "precision": self.precision}
         return super().instantiate_trainer(callbacks=callbacks, logger=logger, **levels, **files, **kwargs)
@@ -201,7 +201,7 @@ class FitCLI(LightningCLI):
         return Path(self.config.trainer.default_root_dir or ".")
 
     def check_root(self) -> None:
-        """Raises an InputError unless runs can be kept."""
+        """Raises an InputError unless the folder of all runs can be written."""
         try:
             (self.root / LOGS).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root / LOGS):
@@ -213,13 +213,13 @@ class FitCLI(LightningCLI):
             ) from None
 
     def checkpoint(self, now: Record) -> Path | None:
-        """Returns the checkpoint to resume from, once it has been found to fit.
+        """Returns the file of the checkpoint to resume from, after a check that it fits; None to start anew.
 
         Args:
             now: The record of this run.
 
         Raises:
-            InputError: If there is none, or it is of another run.
+            InputError: If there is no such checkpoint, or the checkpoint is of another run.
         """
         if self.config.ckpt_path is None:
             return None
@@ -241,7 +241,7 @@ class FitCLI(LightningCLI):
 
 
 def texts(tree: Any) -> Iterator[str]:
-    """Yields all texts in nested settings: whichever of them name files."""
+    """Yields all texts in nested settings, some of which may name files."""
     if isinstance(tree, str):
         yield tree
     elif isinstance(tree, (dict, list)):
@@ -252,7 +252,7 @@ def texts(tree: Any) -> Iterator[str]:
 
 
 def _flat(tree: dict[str, Any], prefixes: tuple[str, ...], path: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested settings that start with one of the prefixes, by dotted key, as plain values."""
+    """Returns the leaves of nested settings as plain values by dotted key, for keys with one of the prefixes."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -263,10 +263,10 @@ def _flat(tree: dict[str, Any], prefixes: tuple[str, ...], path: str = "") -> di
 
 
 class JobCLI(FitCLI):
-    """The run of `nst fit`, without what is written into its folder, and not begun until `begin`.
+    """The run of `nst fit` without a run folder; nothing but the settings is read before `begin`.
 
     Attributes:
-        pictures: Pictures that are at hand, by role: `content`, `style`, `style[1]`.
+        pictures: Pictures that are in memory already, by role: `content`, `style`, `style[1]`.
         trainer_objects: Settings of the Trainer that are objects, which no parser reads.
     """
 
@@ -277,11 +277,11 @@ class JobCLI(FitCLI):
 
     @classmethod
     def maker(cls, args: Sequence[str], stop: Stop) -> Callable[[Sequence[str]], JobCLI]:
-        """Returns what makes the settings of a picture from its own options, given those that all share."""
+        """Returns a function that makes a picture's JobCLI from its own options; `args` are the shared options."""
         return lambda options: cls([*args, *options], "nst fit", "", stop)
 
     def instantiate_classes(self) -> None:
-        """Nothing yet: whether the picture has to be made is known from its settings."""
+        """Does nothing before `begin`: the settings alone tell whether the picture has to be made."""
 
     def begin(self) -> None:
         """Reads the pictures and makes model and Trainer."""
@@ -289,24 +289,24 @@ class JobCLI(FitCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.datamodule.pictures |= self.pictures
-        # changed here and not among the options, which the picture's record keeps
+        # set here and not among the options, which the picture's record keeps
         self.config_init.trainer.logger = self.config_init.trainer.enable_progress_bar = False
         for name, value in self.trainer_objects.items():
             self.config_init.trainer[name] = value
         trainer = super().instantiate_trainer(**kwargs)
         left_out = (Checkpoints, Progress, Result, RunFolder, SaveConfig, Snapshots, StopAfterStep)
-        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has
+        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]
         return trainer
 
     def is_made(self, output: Path) -> bool:
-        """Whether a picture is there that was made, to the end, with these settings from these files."""
+        """Whether `output` is a picture that was made, to the end, with these settings from these files."""
         try:
             before = record.read(output)
         except InputError:
             return False
         numbers = weights.file(self.config.model.backbone, self.config.model.weights)
         source = before.get("files", {}).get("model.weights", {}).get("path")
-        # a record may name any file, and only those of this run are looked at
+        # a record may name any file: only files of this run are read
         ours = {*self.inputs, *(str(sample_path(role)) for role in ("content", "style")), str(numbers)}
         return (
             before["config"] == record.settings(self.settings())

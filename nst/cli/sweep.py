@@ -1,4 +1,4 @@
-"""A grid of settings, laid out on a sheet: what each of them does, at a glance."""
+"""`nst sweep`: pictures of a grid of settings, laid out on one sheet to compare."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nst.run.stopping import Stop
 
 
 def sweep(args: Sequence[str], stop: Stop) -> int:
-    """Makes a picture for each combination of the values that flags give with commas, and a sheet of them all."""
+    """Makes a picture for each combination of flags' values, given with commas, and a sheet of all the pictures."""
     parser = Parser(
         "nst sweep",
         description=sweep.__doc__,
@@ -51,7 +51,7 @@ def sweep(args: Sequence[str], stop: Stop) -> int:
 
 
 def split(text: str) -> list[str]:
-    """Splits at commas outside brackets and quotes: `1,10` into two, `{a: 1, b: 2}` into one."""
+    """Splits a text at commas outside brackets and quotes: `1,10` into two parts, `{a: 1, b: 2}` into one."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:
@@ -67,13 +67,13 @@ def split(text: str) -> list[str]:
 
 
 def swept(args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Parts options with one value from those with several.
+    """Separates options with one value from options with several values.
 
     Returns:
-        The former as they are, and the latter's values by flag, in order.
+        The options with one value, unchanged; and the values of each other flag, in order.
 
     Raises:
-        InputError: If none has several values.
+        InputError: If no option has several values.
     """
     words = [word for arg in args for word in (arg.split("=", 1) if re.match(r"--[\w.]+=", arg) else [arg])]
     fixed: list[str] = []
@@ -93,14 +93,14 @@ def swept(args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def points(axes: dict[str, list[str]]) -> Iterator[dict[str, str]]:
-    """Yields every combination: row by row, the first flag's values across each row."""
+    """Yields every combination of values, row by row; the values of the first flag go across each row."""
     across, *down = axes
     for values in itertools.product(*(axes[flag] for flag in down), axes[across]):
         yield dict(zip([*down, across], values, strict=True))
 
 
 def lay_out(jobs: Sequence[Job], failed: Sequence[Job], axes: dict[str, list[str]]) -> Image.Image:
-    """Draws the pictures as a grid on white, with the values beside and above it; one that failed is left grey."""
+    """Draws the pictures as a grid on white, with the values beside and above it; a failed picture is a grey box."""
     across, *down = axes
     columns = len(axes[across])
     tops = [_label({across: value}) for value in axes[across]]
@@ -128,7 +128,7 @@ def lay_out(jobs: Sequence[Job], failed: Sequence[Job], axes: dict[str, list[str
 
 
 def _cells(axes: dict[str, list[str]], folder: Path) -> list[Job]:
-    """Returns the pictures of a sheet, each with a file name of its own that tells what it is."""
+    """Returns the jobs of a sheet, each with a distinct file name that tells the picture's values."""
     jobs: dict[str, Job] = {}
     for point in points(axes):
         values = " ".join(f"{flag.rpartition('.')[2]}={value}" for flag, value in point.items())
@@ -141,7 +141,7 @@ def _cells(axes: dict[str, list[str]], folder: Path) -> list[Job]:
 
 
 def _label(point: dict[str, str]) -> str:
-    """Writes values for people: `style_weight 10, style a.jpg`."""
+    """Returns the values as text for people: `style_weight 10, style a.jpg`."""
     return ", ".join(
         f"{flag.lstrip('-').rpartition('.')[2]} {Path(value).name if Path(value).is_file() else value}"
         for flag, value in point.items()

@@ -1,4 +1,4 @@
-"""The losses: mathematics, additive statistics, style distances, terms, and the objective that weighs them.
+"""The losses: mathematics, additive statistics, style distances, terms, and the objective, their weighted sum.
 
 They know activations and levels as tensors. They know no network, no file and no optimiser.
 """

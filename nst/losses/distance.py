@@ -1,6 +1,6 @@
-"""Style distances: what is gathered of a layer's activations, and how far two of these are from each other.
+"""Style distances: which statistics of a layer's activations are gathered, and how far two statistics are apart.
 
-A distance is a class in a file of the folder `distances`, and is known by being there: the command line's choices, its
+A distance is a class in a file of the folder `distances`. The file alone registers it: the command line's choices, its
 help and the tests read `DISTANCES`.
 """
 
@@ -17,22 +17,28 @@ from nst.errors import check_choice
 from nst.losses.statistics import Pooled, add_gradient_by_autograd, blend
 
 Normalization = Literal["relative", "gatys"]
-"""A share of the target's energy, or the paper's scaling."""
+"""`relative` makes a distance a share of the target's energy; `gatys` is the paper's scaling."""
 
 DISTANCES: dict[str, type[StyleDistance[Any]]] = {}
-"""The distances by name."""
+"""The classes of the style distances, by name."""
 
 S = TypeVar("S", bound=Pooled)
 
 
 class StyleDistance(ABC, Generic[S]):
-    """How far a layer's activations are from a style's; the first line of a subclass says what it compares.
+    """How far the statistics of a layer's activations are from the statistics of a style image.
+
+    A subclass sets `name` and defines `statistics`, which returns a Pooled, and `distance`. The first line of the
+    subclass's docstring says what the distance compares, and is the help of the command line.
 
     Args:
-        normalization: `relative` or `gatys`, which is a scale of the Frobenius distance alone.
+        normalization: `relative` or `gatys`; only the Frobenius distance has the scaling of `gatys`.
+
+    Attributes:
+        name: The distance's name in `model.style_distance`; a subclass with a name is registered in `DISTANCES`.
 
     Raises:
-        InputError: If there is no such normalisation.
+        InputError: If the normalisation is unknown.
     """
 
     name: ClassVar[str]
@@ -48,33 +54,36 @@ class StyleDistance(ABC, Generic[S]):
 
     @abstractmethod
     def statistics(self, features: Tensor, guide: Tensor | None = None) -> S:
-        """Returns what activations add up to.
+        """Returns the statistics that the distance compares, as sums over the positions of activations.
 
         Args:
-            features: (N, C, h, w); the positions of all N are pooled.
+            features: Activations, (N, C, h, w); the positions of all N are pooled.
             guide: Weights of the positions, (N, 1, h, w); None for 1 everywhere.
         """
 
     @abstractmethod
     def distance(self, statistics: S, prepared: Any) -> Tensor:
-        """Returns the distance of a picture's statistics from a prepared target, a scalar with a gradient."""
+        """Returns the distance of a picture's statistics from what `prepare` returned, a differentiable scalar."""
 
     def prepare(self, target: S) -> Any:
-        """Returns a style's statistics in the form that `distance` wants, computed once."""
+        """Converts the statistics of a style image, once, into the form that `distance` takes."""
         return target
 
     def blend(self, parts: Sequence[S], weights: Sequence[float]) -> S:
-        """Mixes the statistics of several styles by weights that sum to 1."""
+        """Mixes the statistics of several style images by weights that sum to 1."""
         return blend(parts, weights)
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, guide: Tensor | None = None) -> None:
-        """Adds the gradient of `statistics` to one that is there, in place: by autograd, where nothing faster is known.
+        """Adds the gradient that flows back through `statistics` to the gradient of the activations, in place.
+
+        The default is autograd; a subclass overrides it where a closed form is faster.
 
         Args:
-            gradient: That of the activations, (N, C, h, w), changed.
-            features: The activations.
-            cotangent: The gradient of the statistics, in their form; None for a field without one.
-            guide: As of `statistics`.
+            gradient: The gradient of the activations so far, (N, C, h, w), changed.
+            features: The activations, (N, C, h, w).
+            cotangent: The gradient of the loss with respect to the statistics, as an object of their class; a field
+                without a gradient is None.
+            guide: The guide that `statistics` was given.
         """
         with torch.enable_grad():
             leaf = features.detach().requires_grad_()

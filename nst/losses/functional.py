@@ -15,10 +15,10 @@ from nst.machine.numerics import plain
 Norm = Literal["l1", "l2"]
 
 PART = 1 << 22
-"""Values that are copied in float32 at once."""
+"""The number of values that are copied to float32 at once."""
 
 NO_ENERGY = 1e-12
-"""Energy of a target, per position, below which there is nothing that a distance could be a share of."""
+"""Mean energy below which a target counts as one without energy, of which a distance cannot be a share."""
 
 
 def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -> Moments:
@@ -29,21 +29,22 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
 
     Args:
         features: Activations, (N, C, H, W); the positions of all N are pooled.
-        first: Whether first moments are wanted too; if not, `total` is empty.
+        first: Whether to sum first moments too; if not, `total` is empty.
         guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
 
     Returns:
-        The moments of all N·H·W positions, whose number is then the sum of the weights.
+        The moments of all N·H·W positions; with a guide, the number of positions is the sum of the weights.
     """
     if guide is not None:
         return _guided_moments(features, first, guide)
     with plain(features.device):
         wide = features if features.dtype in (torch.float64, torch.bfloat16) else features.float()
-        # one row for each position: no copy where the channels come last in memory, as the network leaves them
+        # one row for each position: no copy where the channels come last in memory, as in the network's activations
         vectors = wide.permute(0, 2, 3, 1).flatten(0, 2)
         count, channels = vectors.shape
-        # A product of bfloat16 is summed in float32 but rounded to bfloat16 at its end; so it is taken in parts, whose
-        # sum is float32. Other types need no parts, and one matrix is multiplied faster than a batch of one.
+        # A product of bfloat16 matrices is summed in float32, but the result is rounded to bfloat16; so the product is
+        # taken in parts, and the parts are summed in float32. Other types need no parts, and one matrix is multiplied
+        # faster than a batch of one.
         fits = (n for n in (16, 8, 4, 2) if count % n == 0 and count // n >= 4 * channels)
         batch = next(fits, None) if wide.dtype == torch.bfloat16 else None
         parts = vectors if batch is None else vectors.unflatten(0, (batch, -1))
@@ -57,7 +58,7 @@ def moments(features: Tensor, first: bool = True, guide: Tensor | None = None) -
 
 
 def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
-    """As `moments`: a vector of weight g counts as √g times itself, so that the outer product stays symmetric."""
+    """As `moments`: a feature vector of weight g is multiplied by √g, so that the outer product stays symmetric."""
     with plain(features.device):
         exact = torch.float64 if features.dtype == torch.float64 else torch.float32
         found = []
@@ -70,7 +71,7 @@ def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
 
 
 def _parts(features: Tensor) -> Iterator[slice]:
-    """Yields rows of activations, (N, C, H, W), so many that their copy in float32 is never large."""
+    """Yields slices of the rows of activations, (N, C, H, W), each of at most PART values or a single row."""
     height = features.shape[2]
     rows = max(1, PART * height // max(1, features.numel()))
     for top in range(0, height, rows):
@@ -80,11 +81,11 @@ def _parts(features: Tensor) -> Iterator[slice]:
 def add_moments_gradient(
     gradient: Tensor, features: Tensor, outer: Tensor | None, total: Tensor | None, guide: Tensor | None = None
 ) -> None:
-    """Adds the gradient of `moments` to one that is there, in place.
+    """Adds the gradient that flows back through `moments` to the gradient of the features, in place.
 
     Args:
-        gradient: That of the features, (N, C, H, W), changed; the channels come last in memory.
-        features: What the moments were taken of, likewise.
+        gradient: The gradient of the features so far, (N, C, H, W), changed; the channels come last in memory.
+        features: The features that the moments were taken of, (N, C, H, W), channels last in memory too.
         outer: Gradient of `Moments.outer`, (C, C); None for 0.
         total: Gradient of `Moments.total`, (C,); None for 0.
         guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
@@ -99,30 +100,30 @@ def add_moments_gradient(
         rows = into.permute(1, 2, 0).view(-1, len(into))
         if outer is not None:
             vectors, symmetric = picture.permute(1, 2, 0).flatten(0, 1), outer + outer.T
-            if rows.dtype == torch.float16:  # whose range is too small for the factors
+            if rows.dtype == torch.float16:  # the range of float16 is too small for the factors
                 rows += vectors.float() @ symmetric
             else:
                 rows.addmm_(vectors, symmetric.to(rows.dtype))
-        if total is not None:  # along whole rows of the picture, as sums of few channels at a time are slow
+        if total is not None:  # to whole rows of the picture, as adding a few channels at a time is slow
             rows.view(into.shape[1], -1).add_(total.to(rows.dtype).repeat(into.shape[2]))
 
 
 def scale(energy: Tensor, count: int = 1) -> Tensor:
-    """Returns what a distance is divided by to be a share of its target's energy, a scalar.
+    """Returns the divisor that makes a distance a share of its target's energy, a scalar.
 
-    A target without any, as of a layer where nothing is active, leaves the distance as it is: divided by their number.
+    For a target without energy, such as a layer where nothing is active, the divisor is the number of values.
 
     Args:
-        energy: That of the target, a scalar.
-        count: Number of the values that it is the sum of; 1 for a mean.
+        energy: The target's energy, a scalar.
+        count: Number of the values that the energy is a sum over; 1 for a mean.
     """
     return torch.where(energy > NO_ENERGY * count, energy, torch.full_like(energy, count))
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns eigenvalues, ascending, and eigenvectors of a symmetric matrix; not-a-numbers for one that has them.
+    """Returns the eigenvalues, ascending, and the eigenvectors of a symmetric matrix; NaN for a matrix that has NaN.
 
-    Where the device has no such decomposition, or it does not converge, it is made in float64 on the CPU.
+    Where the device lacks this decomposition, or the decomposition does not converge, the CPU makes it in float64.
     """
     try:
         values, vectors = torch.linalg.eigh(matrix)
@@ -138,8 +139,8 @@ def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = Non
     """Sums the squared differences of two activations of one shape, in float32, to a scalar.
 
     Args:
-        features: (N, C, H, W).
-        target: (N, C, H, W).
+        features: Activations, (N, C, H, W).
+        target: The target's activations, (N, C, H, W).
         weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     with plain(features.device):
@@ -154,13 +155,13 @@ def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = Non
 def add_squared_error_gradient(
     gradient: Tensor, features: Tensor, target: Tensor, error: Tensor, weights: Tensor | None = None
 ) -> None:
-    """Adds the gradient of `squared_error` to one that is there, in place.
+    """Adds the gradient that flows back through `squared_error` to the gradient of the features, in place.
 
     Args:
-        gradient: That of the features, changed.
-        features: Of the gradient's shape.
-        target: Of the gradient's shape.
-        error: Gradient of the sum, a scalar.
+        gradient: The gradient of the features so far, (N, C, H, W), changed.
+        features: Activations, (N, C, H, W).
+        target: The target's activations, (N, C, H, W).
+        error: The gradient of the loss with respect to the squared error, a scalar.
         weights: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     factor = 2 * error if weights is None else 2 * error * weights
@@ -168,14 +169,14 @@ def add_squared_error_gradient(
 
 
 def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = None, wrap: bool = False) -> Tensor:
-    """Sums the differences between neighbouring pixels, horizontal and vertical ones apart (anisotropic).
+    """Sums the differences between horizontal and between vertical neighbours (anisotropic).
 
     Args:
         picture: (N, 3, H, W).
-        norm: `l1` sums absolute differences, `l2` squared ones.
-        below: The row under these, (N, 3, 1, W), where they are a part of a picture.
-        wrap: Whether the last row, unless one under it is given, is followed by the first, and the last column
-            likewise, as in a picture that tiles.
+        norm: `l1` sums absolute differences, `l2` squared differences.
+        below: The row under `picture`, (N, 3, 1, W), where `picture` is a band of rows.
+        wrap: Whether the picture tiles: the first column then follows the last column, and the first row follows the
+            last row unless `below` does.
 
     Returns:
         The sum, a scalar; not divided by the number of values.
@@ -191,13 +192,13 @@ def total_variation(picture: Tensor, norm: Norm = "l1", below: Tensor | None = N
 
 @dataclass(frozen=True)
 class SeamSums(Statistics):
-    """Squared differences of neighbouring pixels, summed; each a scalar.
+    """Sums of the squared differences of neighbouring pixels; each a scalar.
 
     Attributes:
-        down: Of rows, within the picture.
-        right: Of columns, within the picture.
-        across_rows: Of the last row and the first.
-        across_columns: Of the last column and the first.
+        down: The sum over neighbouring rows within the picture.
+        right: The sum over neighbouring columns within the picture.
+        across_rows: The sum over the last row and the first row.
+        across_columns: The sum over the last column and the first column.
     """
 
     down: Tensor
@@ -207,12 +208,12 @@ class SeamSums(Statistics):
 
 
 def seam_sums(rows: Tensor, below: Tensor, last: bool) -> SeamSums:
-    """Sums what `seam_excess` compares.
+    """Sums the squared differences that `seam_excess` compares.
 
     Args:
         rows: Rows of a picture, (N, 3, h, W).
-        below: The row under them, (N, 3, 1, W); under the last ones, the picture's first row.
-        last: Whether these are the last rows.
+        below: The row under `rows`, (N, 3, 1, W); the picture's first row if `rows` are the last rows.
+        last: Whether `rows` are the picture's last rows.
     """
     down = rows.diff(dim=2, append=below).square()
     within, across = (down[:, :, :-1], down[:, :, -1:]) if last else (down, down[:, :, :0])
@@ -224,13 +225,13 @@ def seam_excess(sums: SeamSums, height: int, width: int) -> Tensor:
     """Measures how much rougher a picture is across its opposite borders than within.
 
     Args:
-        sums: Of the picture.
-        height: The picture's, in pixels.
-        width: The picture's, in pixels.
+        sums: The `seam_sums` of the whole picture.
+        height: Height of the picture, in pixels.
+        width: Width of the picture, in pixels.
 
     Returns:
-        For rows and columns, the mean squared difference across the border over nine tenths of the mean within, less 1
-        and at least 0; their sum, a scalar. The mean within is that of the smoother direction, and has no gradient.
+        The sum over rows and columns of max(0, a / (0.9 b) - 1), a scalar: a is the mean squared difference across the
+        border; b is the mean squared difference within the picture in the smoother direction, and has no gradient.
     """
     means = sums.down.detach() / (height - 1) / width, sums.right.detach() / (width - 1) / height
     within = torch.minimum(*means)

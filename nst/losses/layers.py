@@ -1,4 +1,4 @@
-"""Losses of one layer's activations, which hold their targets: content and style."""
+"""The content loss and the style loss of one layer's activations; each loss holds its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nst.errors import check_choice
-from nst.losses import distances as distances  # which fills DISTANCES
+from nst.losses import distances as distances  # the import fills DISTANCES
 from nst.losses import functional as F
 from nst.losses.distance import DISTANCES, Normalization
 from nst.losses.objective import ALL, LayerLoss
@@ -31,12 +31,12 @@ def described() -> str:
 
 @dataclass(frozen=True)
 class StyleTarget:
-    """What a part of a layer's positions is compared with.
+    """The style target of one place, a part of a layer's positions.
 
     Attributes:
-        statistics: The style's.
-        guide: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
-        share: Weight of the part's distance.
+        statistics: Statistics of the style image, or of the mixture of several.
+        guide: Weights of the positions, the place's mask, (1, 1, h, w); None for 1 everywhere.
+        share: Weight of the place's distance.
     """
 
     statistics: Pooled
@@ -46,12 +46,12 @@ class StyleTarget:
 
 @dataclass(frozen=True)
 class ContentTarget:
-    """What a layer's activations are compared with.
+    """The content target of a layer.
 
     Attributes:
-        features: The photograph's, (N, C, h, w).
-        weights: Weights of the positions in the error, (N, 1, h, w); None for 1 everywhere.
-        visible: Weights of the positions in the photograph's energy, likewise.
+        features: The photograph's activations, (N, C, h, w).
+        weights: Weights of the positions in the squared error, (N, 1, h, w); None for 1 everywhere.
+        visible: Weights of the positions in the photograph's energy, (N, 1, h, w); None for 1 everywhere.
     """
 
     features: Tensor
@@ -60,14 +60,14 @@ class ContentTarget:
 
 
 class StyleLoss(LayerLoss):
-    """Distance of a layer's statistics from the style's; where there are several places, the sum of theirs by share.
+    """Distance of a layer's statistics from its style target; with several places, their distances summed by share.
 
     Args:
         normalization: `relative` or `gatys`.
         distance: The name of a style distance.
 
     Raises:
-        InputError: If there is no such normalisation or distance.
+        InputError: If the normalisation or the distance is unknown.
     """
 
     def __init__(self, normalization: Normalization = "relative", distance: str = "frobenius") -> None:
@@ -82,7 +82,7 @@ class StyleLoss(LayerLoss):
         self.prepared = [self.distance.prepare(target.statistics) for target in targets]
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Statistics:
-        if not self.targets:  # as of a region that is too small for a deep layer
+        if not self.targets:  # such as a region that is too small for a deep layer
             return Value(features.new_zeros(0))
         return Places(tuple(self.distance.statistics(features, _rows(x.guide, rows)) for x in self.targets))
 
@@ -104,7 +104,7 @@ class ContentLoss(LayerLoss):
         normalization: `relative` or `gatys`.
 
     Raises:
-        InputError: If there is no such normalisation.
+        InputError: If the normalisation is unknown.
     """
 
     target: ContentTarget
@@ -136,8 +136,8 @@ def content_distance(error: Tensor, energy: Tensor, normalization: Normalization
     """Turns a summed squared error into the content loss.
 
     Args:
-        error: Sum over all values of (F - P)², a scalar.
-        energy: Sum over all values of P², a scalar; P are the photograph's activations.
+        error: Sum over all values of (F - P)², a scalar, with the activations F of the picture and P of the photograph.
+        energy: Sum over all values of P², a scalar.
         normalization: `relative`: error / energy. `gatys`: error / 2 (arXiv:1508.06576, equation 1).
 
     Returns:

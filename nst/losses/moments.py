@@ -1,4 +1,4 @@
-"""Distances of moments: what they share is how moments are gathered, with a gradient in closed form."""
+"""The base of the distances that compare moments, which are gathered with a gradient in closed form."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nst.losses.statistics import Moments
 
 
 class MomentsDistance(StyleDistance[Moments]):
-    """A distance of the first two moments of feature vectors."""
+    """A style distance that compares the first two moments of feature vectors; a subclass defines `distance`."""
 
     needs_mean: ClassVar[bool] = True
-    """Whether it looks at the first moment too."""
+    """Whether the distance uses the first moment too."""
 
     def statistics(self, features: Tensor, guide: Tensor | None = None) -> Moments:
         return F.moments(features, self.needs_mean, guide)

@@ -1,8 +1,9 @@
-"""The objective: a list of terms, each a class that says what it looks at, what that adds up to and what it is worth.
+"""The objective: the weighted sum of the values of terms.
 
-A term in a file of your own is named by its `class_path` in `model.terms`. One that looks at the pixels as they are
-needs `values` alone; a FeatureTerm looks at layers of the network and a PixelTerm at rows of pixels, whose statistics
-are gathered band by band where a picture is larger than memory.
+A term in a file of your own is named by its `class_path` in `model.terms`. It derives from Term if its values are
+computed from the whole picture, from FeatureTerm if they are losses of the network's activations, and from PixelTerm if
+its value is a function of sums over rows of pixels. The statistics of FeatureTerm and PixelTerm are gathered band by
+band where the picture is too large for memory.
 """
 
 from __future__ import annotations
@@ -20,47 +21,64 @@ from nst.losses.statistics import Observer, PixelObserver, Pooled, Statistics, a
 from nst.scene.levels import Level, Painting
 
 ALL = slice(None)
-"""All rows of the picture."""
+"""All rows of a layer's activations."""
 
 
 class LayerLoss(ABC):
-    """A loss of one layer's activations: what is gathered of them, and what becomes of it."""
+    """A loss of one layer's activations: `statistics` of each band, which are added, and a `value` of their sum."""
 
     @abstractmethod
     def statistics(self, features: Tensor, rows: slice = ALL) -> Statistics:
-        """Returns what activations, (1, C, h, w), of some rows of the picture's add to the statistics."""
+        """Returns the statistics of one band's activations.
+
+        Args:
+            features: The band's activations, (1, C, h, w).
+            rows: The band's rows among all rows of the layer's activations, for a loss with a target at each position.
+        """
 
     @abstractmethod
     def value(self, statistics: Any) -> Tensor:
-        """Returns the loss for the whole picture's statistics, a scalar."""
+        """Returns the loss, a scalar, from the statistics of the whole picture."""
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
-        """Adds the gradient of activations to one that is there, in place (see `statistics.Observer`)."""
+        """Adds to a band's gradient, in place, by autograd; a subclass may override it (see `statistics.Observer`)."""
         with torch.enable_grad():
             leaf = features.detach().requires_grad_()
             add_gradient_by_autograd(self.statistics(leaf, rows), leaf, cotangent, gradient)
 
 
 class Scan(Protocol):
-    """How a term sees the pictures of a level through the network."""
+    """Runs the network on the pictures of a level, for the targets of a term."""
 
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Returns activations by layer, (1, C, h, w), of a picture of the level's size, (1, 3, H, W)."""
+        """Returns the activations, (1, C, h, w), of a picture of the level's size, (1, 3, H, W), by layer."""
 
     def statistics(self, painting: Painting, distances: Mapping[str, Any]) -> dict[str, Pooled]:
-        """Returns what a painting's activations add up to, by layer."""
+        """Returns the statistics of a painting's activations by layer, as the layer's style distance takes them."""
 
     def spread(self, weights: Tensor | None, layers: Iterable[str], erode: bool = False) -> Mapping[str, Tensor | None]:
-        """Brings weights of the level's pixels, (1, 1, H, W), to layers, (1, 1, h, w) each; None stays None."""
+        """Scales a mask of the level's pixels down to the positions of layers.
+
+        Args:
+            weights: The mask, weights of the pixels, (1, 1, H, W); None stays None.
+            layers: Names of the layers.
+            erode: Whether a position takes the smallest weight in its receptive field.
+
+        Returns:
+            Weights of the positions, (1, 1, h, w), by layer.
+        """
 
 
 class Term:
-    """A part of the objective.
+    """A part of the objective: one or more values, scalars that are multiplied by weights and added to the objective.
+
+    A subclass sets `name`, `flag` and `weights` and defines `values`; `check` and `set_targets` do nothing by default.
 
     Attributes:
-        name: Its name in TensorBoard.
-        flag: The setting that lowers it, for people.
-        weights: What each of its values is worth, by the value's name in TensorBoard; without any it is left out.
+        name: The term's name in TensorBoard.
+        flag: The command line's flag that lowers the term, for error messages.
+        weights: The weight of each value, by the value's name in TensorBoard; a term is left out of the objective if
+            none of its weights is above 0.
     """
 
     name: str = "term"
@@ -68,33 +86,36 @@ class Term:
     weights: dict[str, float]
 
     def check(self, level: Level) -> None:
-        """Raises an InputError unless the term can work at a level."""
+        """Raises an InputError if a level does not suit the term, such as a layer without a painting."""
 
     def set_targets(self, level: Level, scan: Scan) -> None:
-        """Computes, without a gradient, what the term compares the picture of a level with."""
+        """Computes the term's targets at a level, without a gradient, before the first step of the level."""
 
     def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
-        """Evaluates the term.
+        """Computes the term's values.
 
         Args:
-            statistics: What was gathered, by the name of the value that asked for it.
+            statistics: Statistics of the picture, by the name of the value that they are for.
             picture: The picture, (1, 3, H, W) in [0, 1].
 
         Returns:
-            The values by name, scalars without their weights.
+            The values by name, scalars that are not multiplied by their weights.
         """
         raise NotImplementedError
 
 
 class FeatureTerm(Term):
-    """A term that looks at layers of the network, with a value for each.
+    """A term of the network's activations, with a loss and a value, such as `style/relu4_1`, for each of some layers.
+
+    A subclass sets `name` and `flag`, and gives the losses their targets in `set_targets`.
 
     Args:
         losses: The losses by layer.
-        weights: Their weights.
+        weights: The weights of the losses by layer.
 
     Attributes:
-        keeps: Layers of which it holds all activations of a picture as a target.
+        keeps: Names of the layers whose activations of a whole picture the term holds as a target; their size is
+            counted in the memory that a run needs.
     """
 
     keeps: tuple[str, ...] = ()
@@ -104,7 +125,7 @@ class FeatureTerm(Term):
         self.weights = {f"{self.name}/{layer}": weights[layer] for layer in losses}
 
     def observers(self, layer: str) -> dict[str, Observer]:
-        """Returns the loss that looks at a layer, by the name of its value."""
+        """Returns the loss of a layer by the name of its value; empty for a layer without a loss."""
         return {f"{self.name}/{layer}": self.losses[layer]} if layer in self.losses else {}
 
     def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
@@ -112,10 +133,13 @@ class FeatureTerm(Term):
 
 
 class PixelTerm(Term):
-    """A term that adds something up over rows of pixels, with one value.
+    """A term with one value, which is a function of sums over rows of pixels.
+
+    A subclass sets `name` and `flag` and defines `pixel_statistics`, whose results for all bands of rows are added, and
+    `values`, which gets their sum as `statistics[self.name]`.
 
     Args:
-        weight: Its weight.
+        weight: Weight of the term's value.
     """
 
     def __init__(self, weight: float) -> None:
@@ -123,7 +147,7 @@ class PixelTerm(Term):
         self.weights = {self.name: weight} if weight > 0 else {}
 
     def pixel_statistics(self, rows: Tensor, below: Tensor, last: bool) -> Statistics:
-        """Returns what some rows add to the statistics (see `statistics.PixelObserver`)."""
+        """Returns the statistics of some rows of pixels (see `statistics.PixelObserver`)."""
         raise NotImplementedError
 
 
@@ -140,7 +164,7 @@ class Objective:
         terms: The terms; one without a weight is left out.
 
     Raises:
-        InputError: If none looks at the network, two have values of one name, or a weight is of no value.
+        InputError: If there is no FeatureTerm with a weight, or two terms have a value of the same name.
     """
 
     def __init__(self, terms: Iterable[Term]) -> None:
@@ -160,26 +184,26 @@ class Objective:
 
     @property
     def layers(self) -> set[str]:
-        """Names of the layers that the terms look at."""
+        """Names of the layers that have a loss."""
         return {layer for term in self.terms if isinstance(term, FeatureTerm) for layer in term.losses}
 
     @property
     def kept_layers(self) -> list[str]:
-        """Names of the layers of which terms hold all activations of a picture."""
+        """Names of the layers whose activations of a whole picture a term holds as a target, once for each term."""
         return [layer for term in self.terms if isinstance(term, FeatureTerm) for layer in term.keeps]
 
     @property
     def pixel_terms(self) -> int:
-        """The number of terms that look at the pixels themselves."""
+        """The number of terms that are computed from the pixels and not from the network's activations."""
         return sum(not isinstance(term, FeatureTerm) for term in self.terms)
 
     @property
     def pixel_observers(self) -> dict[str, PixelObserver]:
-        """Terms that look at rows of pixels, by name."""
+        """The PixelTerms by name."""
         return {term.name: term for term in self.terms if isinstance(term, PixelTerm)}
 
     def observers(self, layer: str) -> dict[str, Observer]:
-        """Returns the losses that look at a layer, by the name of their value."""
+        """Returns the losses of a layer by the names of their values."""
         found: dict[str, Observer] = {}
         for term in self.terms:
             if isinstance(term, FeatureTerm):
@@ -187,20 +211,20 @@ class Objective:
         return found
 
     def check(self, level: Level) -> None:
-        """Raises an InputError unless all terms can work at a level."""
+        """Raises an InputError if a level does not suit one of the terms."""
         for term in self.terms:
             term.check(level)
 
     def set_targets(self, level: Level, scan: Scan) -> None:
-        """Computes what the terms compare the picture of a level with."""
+        """Computes the targets of all terms at a level."""
         for term in self.terms:
             term.set_targets(level, scan)
 
     def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
-        """Evaluates every term.
+        """Computes the values of all terms.
 
         Args:
-            statistics: Those of the picture, by the name of the value.
+            statistics: Statistics of the picture, by the name of the value that they are for.
             picture: The picture, (1, 3, H, W).
 
         Returns:
@@ -216,6 +240,6 @@ class Objective:
         return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
 
     def sums(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the weighted sum of each term's values that have several, by the term's name."""
+        """Returns the weighted sum of the values of each FeatureTerm, by the term's name."""
         several = [term for term in self.terms if isinstance(term, FeatureTerm)]
         return {term.name: self.total({name: values[name] for name in term.weights}) for term in several}

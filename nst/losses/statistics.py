@@ -1,8 +1,9 @@
-"""What a picture's activations add up to, and who asks for it.
+"""Statistics, the sums over a picture's positions that losses are functions of, and the protocols around them.
 
-Every loss is a function of statistics that are added: so they may be gathered in one go, band by band, or on many
-machines, and the loss and its gradient are the same. Whoever gathers them needs three things of a statistic alone: how
-two of them are added, which tensors it is made of, and how the same tensors, or their gradients, are put back into it.
+The statistics of two parts of a picture add up to the statistics of both: so statistics may be gathered in one go, band
+by band, or on many machines, and the loss and its gradient are the same. Code that gathers statistics uses three
+operations alone: adding two statistics, listing the tensors of a statistic (`flatten`), and putting other tensors, such
+as gradients, in their places (`unflatten`).
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Statistics:
-    """Tensors that positions of a picture add up to, as the fields of a subclass.
+    """Sums over positions of a picture; a subclass is a frozen dataclass with a tensor in each field.
 
-    They are added field by field. A subclass that is put together otherwise, such as a minimum over positions, has an
-    `__add__` of its own, which must be associative.
+    Statistics are added field by field. A subclass that is combined otherwise, such as a minimum over positions,
+    overrides `__add__`, which must be associative.
     """
 
     def __add__(self, other: Self) -> Self:
         return self.unflatten([a + b for a, b in zip(self.flatten(), other.flatten(), strict=True)])
 
     def flatten(self) -> tuple[Tensor, ...]:
-        """Returns the tensors in a fixed order."""
+        """Returns the tensors of all fields in a fixed order."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def unflatten(self, tensors: Sequence[Any]) -> Self:
-        """Returns statistics of the same form with other tensors, such as the gradients of these; None for none."""
+        """Returns statistics with other tensors, in the order of `flatten`, such as gradients (None for none)."""
         return type(self)(*tensors)
 
 
 @dataclass(frozen=True)
 class Places(Statistics):
-    """The statistics of several parts of a picture, one after another."""
+    """The statistics of several places of a picture, in a fixed order."""
 
     parts: tuple[Statistics, ...]
 
@@ -58,14 +59,14 @@ class Places(Statistics):
 
 @dataclass(frozen=True)
 class Value(Statistics):
-    """A single sum, a scalar; or nothing at all, (0,)."""
+    """A single sum, a scalar; of shape (0,) where nothing is summed."""
 
     value: Tensor
 
 
 @dataclass(frozen=True)
 class Pooled(Statistics):
-    """Sums over positions with the number of these, so that pictures of different sizes can be compared.
+    """Sums over positions with the number of positions, so that pictures of different sizes can be compared.
 
     Attributes:
         positions: The number of positions, or the sum of their weights, a scalar.
@@ -80,7 +81,7 @@ class Moments(Pooled):
 
     Attributes:
         outer: Sum of the outer products of the feature vectors, the unnormalised Gram matrix, (C, C), float32.
-        total: Sum of the feature vectors, (C,), float32; (0,) where it was not asked for.
+        total: Sum of the feature vectors, (C,), float32; (0,) where it was not summed.
     """
 
     outer: Tensor
@@ -106,14 +107,14 @@ P = TypeVar("P", bound=Pooled)
 
 
 def blend(parts: Sequence[P], weights: Sequence[float]) -> P:
-    """Returns statistics per position, mixed by weights that sum to 1: those of pictures that are laid side by side.
+    """Mixes statistics per position by weights that sum to 1, as if the pictures were laid side by side.
 
     Args:
-        parts: Statistics of one layer.
-        weights: Their weights.
+        parts: Statistics of one layer, of one picture each.
+        weights: The weights of the parts.
 
     Returns:
-        The mixture, as of one position; of one part, that part.
+        The mixture, with 1 as its number of positions; a single part is returned unchanged.
     """
     if len(parts) == 1:
         return parts[0]
@@ -127,77 +128,78 @@ def blend(parts: Sequence[P], weights: Sequence[float]) -> P:
 
 
 class Observer(Protocol):
-    """Gathers statistics of one layer's activations, some rows of the picture's at a time."""
+    """Gathers the statistics of one layer's activations, band by band."""
 
     def statistics(self, features: Tensor, rows: slice) -> Statistics:
-        """Returns what activations, (N, C, h, w), of some rows add to the statistics."""
+        """Returns the statistics of one band's activations, (N, C, h, w), given the band's rows in the layer."""
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice) -> None:
-        """Adds the gradient of activations to one that is there, in place.
+        """Adds the gradient that flows back through `statistics` to the gradient of one band's activations, in place.
 
         Args:
-            gradient: That of the activations, (N, C, h, w), changed.
-            features: The activations.
-            cotangent: The gradient of the statistics, in their form; None for a field without one.
-            rows: Which of the picture's rows these are.
+            gradient: The gradient of the band's activations so far, (N, C, h, w), changed.
+            features: The band's activations, (N, C, h, w).
+            cotangent: The gradient of the loss with respect to the statistics, as an object of their class; a field
+                without a gradient is None.
+            rows: The band's rows among all rows of the layer's activations.
         """
 
 
 class PixelObserver(Protocol):
-    """Gathers statistics of a picture's own pixels, some rows at a time."""
+    """Gathers the statistics of a picture's pixels, some rows at a time."""
 
     def pixel_statistics(self, rows: Tensor, below: Tensor, last: bool) -> Statistics:
-        """Returns what some rows of a picture add to the statistics.
+        """Returns the statistics of some rows of a picture.
 
         Args:
-            rows: (1, 3, h, W).
-            below: The row under them, (1, 3, 1, W); under the last ones, the picture's first row.
-            last: Whether these are the last rows.
+            rows: The rows, (1, 3, h, W).
+            below: The row under `rows`, (1, 3, 1, W); the picture's first row if `rows` are the last rows.
+            last: Whether `rows` are the picture's last rows.
         """
 
 
 class Observers(Protocol):
-    """Who looks at a picture, by the name of what is gathered."""
+    """The observers of a picture, by the names of the values that their statistics are for."""
 
     @property
     def kept_layers(self) -> list[str]:
-        """Layers of which observers hold all activations of a picture."""
+        """Names of the layers whose activations of a whole picture an observer holds, once for each observer."""
 
     @property
     def pixel_terms(self) -> int:
-        """How many look at the pixels themselves."""
+        """The number of terms that are computed from the pixels."""
 
     @property
     def pixel_observers(self) -> dict[str, PixelObserver]:
-        """Those that look at the pixels."""
+        """The observers of the pixels."""
 
     def observers(self, layer: str) -> dict[str, Observer]:
-        """Returns those that look at a layer's activations."""
+        """Returns the observers of a layer's activations."""
 
 
 class Gatherer(Protocol):
     """Runs the network on pictures, (1, 3, H, W)."""
 
     def statistics(self, picture: Tensor, observed: Observers) -> Mapping[str, Any]:
-        """Returns what observers want to know of a picture, by name, with its gradient."""
+        """Returns the statistics that observers gather of a picture, by name, as differentiable tensors."""
 
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Returns the activations at some layers, (1, C, h, w)."""
+        """Returns the activations of a picture, (1, C, h, w), by layer."""
 
     def sums(
         self, picture: Tensor, distances: Mapping[str, Any], guides: Mapping[str, Tensor] | None = None
     ) -> dict[str, Pooled]:
-        """Returns the statistics that style distances want, by layer, with weights of the positions, (1, 1, h, w)."""
+        """Returns the statistics that style distances take, by layer; guides weight the positions, (1, 1, h, w)."""
 
 
 def add_gradient_by_autograd(statistics: Statistics, features: Tensor, cotangent: Statistics, gradient: Tensor) -> None:
-    """Adds the gradient of features to one that is there, through the graph of their statistics.
+    """Adds the gradient that flows back through statistics to the gradient of the features, in place, by autograd.
 
     Args:
-        statistics: Statistics with a graph.
-        features: What they were taken of, which has asked for a gradient, (N, C, h, w).
-        cotangent: The gradient of the statistics; None for a field without one.
-        gradient: Of the features' shape, changed in place.
+        statistics: Statistics with an autograd graph.
+        features: The leaf tensor that the statistics were taken of, (N, C, h, w), which requires a gradient.
+        cotangent: The gradient of the loss with respect to the statistics; a field without a gradient is None.
+        gradient: The gradient of the features so far, (N, C, h, w), changed.
     """
     pairs = zip(statistics.flatten(), cotangent.flatten(), strict=True)
     pulled = [(x, given) for x, given in pairs if given is not None and x.requires_grad]

@@ -17,20 +17,21 @@ from nst.losses.statistics import Value
 from nst.scene.levels import Level
 
 SEAM = 1e-4
-"""Weight of a tiling picture's seam over that of all other terms. Without it the seam is a line like its neighbours, of
-0.9 to 1.4 times the picture's mean gradient energy, and with it 0.5 to 0.8; ten times as much shows as a line."""
+"""Weight of the seam term over the sum of all other weights. Without the term, the seam is like any line, with
+0.9 to 1.4 times the picture's mean gradient energy, and with the term it has 0.5 to 0.8 times; ten times the weight
+makes the seam show as a line."""
 
 
 class ContentTerm(FeatureTerm):
-    """Distance of activations from the photograph's.
+    """Distance of the picture's activations from the photograph's activations.
 
     Args:
-        layers: Weight of each layer; they are scaled to sum to 1.
+        layers: Weight of each layer; the weights are scaled to sum to 1.
         weight: Weight of the term.
         normalization: `relative` or `gatys`.
 
     Raises:
-        InputError: If a weight is negative or not finite, or there is no such normalisation.
+        InputError: If a weight is negative or not finite, or the normalisation is unknown.
     """
 
     name = "content"
@@ -56,16 +57,16 @@ class ContentTerm(FeatureTerm):
 
 
 class StyleTerm(FeatureTerm):
-    """Distance of what activations add up to from the paintings', in each place of the picture.
+    """Distance of the statistics of the picture's activations from the statistics of the paintings, in each place.
 
     Args:
-        layers: Weight of each layer; they are scaled to sum to 1.
+        layers: Weight of each layer; the weights are scaled to sum to 1.
         weight: Weight of the term.
         normalization: `relative` or `gatys`.
         distance: The name of a style distance.
 
     Raises:
-        InputError: If a weight is negative or not finite, or there is no such normalisation or distance.
+        InputError: If a weight is negative or not finite, or the normalisation or the distance is unknown.
     """
 
     name = "style"
@@ -78,18 +79,18 @@ class StyleTerm(FeatureTerm):
         normalization: Normalization = "relative",
         distance: str = "frobenius",
     ) -> None:
-        StyleLoss(normalization, distance)  # refuses names that it does not know, also where no layer has a weight
+        StyleLoss(normalization, distance)  # refuses unknown names, also where no layer has a weight
         shares = _shares(self.name, layers, weight)
         self.style = {layer: StyleLoss(normalization, distance) for layer in shares}
         super().__init__(self.style, shares)
 
     @property
     def distances(self) -> dict[str, StyleDistance[Any]]:
-        """The distances by layer."""
+        """The style distances by layer."""
         return {layer: loss.distance for layer, loss in self.style.items()}
 
     def check(self, level: Level) -> None:
-        """Raises an InputError unless the styles' layers are those that are compared, all of them."""
+        """Raises an InputError if a painting is for a layer without a weight, or a weighted layer has no painting."""
         compared = [*self.style]
         for layer in {layer for painting in level.paintings for layer in painting.layers or ()}:
             if layer not in compared:
@@ -111,7 +112,7 @@ class StyleTerm(FeatureTerm):
             looks = [(painting, scan.statistics(painting, self.distances)) for painting in place.paintings]
             for layer, loss in self.style.items():
                 parts = [(p.weight, x[layer]) for p, x in looks if p.layers is None or layer in p.layers]
-                # a part of a painting that is too small for a layer to see has no style there
+                # a part of a painting that is too small for a layer has no position, and so no style, there
                 parts = [(weight, x) for weight, x in parts if x.positions > 0]
                 guide = guides[layer]
                 if parts and (guide is None or guide.any()):
@@ -126,12 +127,12 @@ class TotalVariation(PixelTerm):
     """Mean difference between neighbouring pixels (see `functional.total_variation`).
 
     Args:
-        weight: Its weight.
+        weight: Weight of the term.
         norm: `l1` or `l2`.
         wrap: Whether opposite borders are neighbours.
 
     Raises:
-        InputError: If the weight is negative or not finite, or there is no such norm.
+        InputError: If the weight is negative or not finite, or the norm is unknown.
     """
 
     name = "tv"
@@ -151,7 +152,7 @@ class TotalVariation(PixelTerm):
 
 
 class Seam(PixelTerm):
-    """Keeps the seam of a picture that tiles no rougher than the picture (see `functional.seam_excess`)."""
+    """Keeps the seam of a picture that tiles no rougher than the rest of it (see `functional.seam_excess`)."""
 
     name = "seam"
     flag = "the weights"
@@ -164,7 +165,7 @@ class Seam(PixelTerm):
 
 
 def _shares(kind: str, layers: Mapping[str, float], weight: float) -> dict[str, float]:
-    """Splits a term's weight over its layers in proportion to theirs; a share of 0 is left out."""
+    """Splits a term's weight over layers in proportion to the layers' weights; a layer of weight 0 is left out."""
     check_weight(f"model.{kind}_weight", weight)
     for layer, share in layers.items():
         check_weight(f"model.{kind}_layers.{layer}", share)
@@ -188,16 +189,16 @@ def standard_terms(
     """Returns the terms of the paper, and of its successors, by their settings.
 
     Args:
-        content_layers: Weight of each content layer; they are scaled to sum to 1.
-        style_layers: Weight of each style layer; they are scaled to sum to 1.
+        content_layers: Weight of each content layer; the weights are scaled to sum to 1.
+        style_layers: Weight of each style layer; the weights are scaled to sum to 1.
         content_weight: Weight of the content term.
         style_weight: Weight of the style term.
         tv_weight: Weight of the total variation.
         normalization: `relative` or `gatys`.
         tv_norm: `l1` or `l2`.
         style_distance: The name of a style distance.
-        wrap: Whether opposite borders are neighbours: for the total variation, and in a term of its own that keeps the
-            seam no rougher than the picture.
+        wrap: Whether the picture tiles: opposite borders are then neighbours in the total variation, and a Seam is
+            added.
 
     Raises:
         InputError: If a weight is negative or not finite, or a name is unknown.

@@ -1,4 +1,5 @@
-"""The optimised image: the LightningModule, its targets and starts, and what keeps its steps from doing harm.
+"""The optimised image: the LightningModule, its targets and starting pictures, its pace, and a guard on its steps.
 
-It knows all of the above, and `loop` alone knows the inside of Lightning's loop. It reads no file and writes none.
+It knows the pictures, the scene, the network, the losses and the scanner; `loop` alone knows the inside of Lightning's
+loop. It reads no file and writes none.
 """

@@ -1,4 +1,4 @@
-"""The coarse view: the picture scaled down is to look as a small picture would, so that its composition stays."""
+"""The coarse view: the picture, scaled down, is compared with a smaller level, so that its composition stays."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from nst.pictures.geometry import extend, shrink
 from nst.scene.levels import Level
 
 SHARE = 1 / 3
-"""Of the small picture in the objective. With a third, style and content of a picture of 1024 pixels, seen at 256, stay
-within a tenth of those of one made there (benchmarks.sizes); with a half no closer, and strokes get less clean."""
+"""Share of the scaled-down picture in the objective. With a third, the style and content losses of a picture of 1024
+pixels, scaled down to 256, stay within a tenth of the losses of a picture made at 256 (benchmarks.sizes); with a half
+they come no closer, and strokes get less clean."""
 
 
 class CoarseView:
     """Scales the picture down to a smaller level and compares it with that level's targets, by the same terms.
 
-    It shares in each term's value, so that it has no weight, and no curve, of its own; `data.afar` takes it away.
+    The value of each term is blended with the value at the smaller level, so that the coarse view has no weight and no
+    curve of its own. `data.afar` sets the smaller level; without it there is no coarse view.
 
     Args:
-        objective: The same terms as of the picture itself, with targets of their own.
-        scanner: What looks at the small picture.
-        bleed: Width of its margin, in pixels.
-        wrap: Whether it tiles.
+        objective: The same terms as for the picture itself, with separate targets.
+        scanner: Runs the network on the scaled-down picture.
+        bleed: Width of the scaled-down picture's margin, in pixels.
+        wrap: Whether the picture tiles.
     """
 
     def __init__(self, objective: Objective, scanner: Gatherer, bleed: int, wrap: bool) -> None:
@@ -40,7 +42,7 @@ class CoarseView:
         self.level = level
 
     def blend(self, values: Mapping[str, Tensor], picture: Tensor) -> dict[str, Tensor]:
-        """Returns values that share with those of the picture, (1, 3, H, W) without its margin, scaled down."""
+        """Blends a picture's values with the values of the picture, (1, 3, H, W) without its margin, scaled down."""
         if self.level is None:
             return dict(values)
         small = extend(shrink(picture, self.level.height, self.level.width, self.wrap), self.bleed)

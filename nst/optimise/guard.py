@@ -13,21 +13,22 @@ from torch.optim import Optimizer
 from nst.errors import RunError
 
 RISE, DESCENT_RISE = 10.0, 1.1
-"""Times the lowest objective of a level that an objective may be; above, the last step has done harm. Adam may climb
-for a while and come down elsewhere; L-BFGS is to descend, and a rise is the beginning of a black and grey picture."""
+"""The highest objective that is accepted, as a multiple of the level's lowest objective; above it, the last step has
+done harm. Adam may climb for a while and come down elsewhere; L-BFGS has to descend (DESCENT_RISE), and a rise is the
+beginning of a black and grey picture."""
 NOISE = 1e-6
-"""An objective that rounding alone may have, where the lowest is 0."""
+"""The objective that rounding alone may cause where the lowest objective is 0."""
 TRIES = 12
-"""Times that a step is made in all, each with half the step size of the one before."""
+"""Number of attempts at a step in all, each with half the step size of the attempt before."""
 
 
 class DivergenceError(RunError):
     """An objective that is not finite or has risen far, or a picture that is not finite.
 
     Args:
-        culprit: The value of the objective, `total` or `picture`.
-        value: What it has become.
-        flag: The setting that lowers it.
+        culprit: The name of what went wrong: a value of the objective, `total` or `picture`.
+        value: The culprit's number.
+        flag: The setting that lowers the culprit.
     """
 
     def __init__(self, culprit: str, value: float, flag: str = "the weights") -> None:
@@ -39,10 +40,10 @@ class DivergenceError(RunError):
 
 
 class Guard:
-    """Looks at each step's objective and keeps the last picture that had a good one.
+    """Checks each step's objective and keeps the last picture with a good objective.
 
     Args:
-        flags: The settings that lower the objective's values, by their names.
+        flags: The settings that lower the objective's values, by the values' names.
 
     Attributes:
         objective: The objective of the picture before the latest step, a scalar.
@@ -56,25 +57,26 @@ class Guard:
         self.begin()
 
     def begin(self) -> None:
-        """Begins a level: what was good and low before it says nothing of it."""
+        """Begins a level: forgets the good picture and the lowest objective of the level before."""
         self.lowest = math.inf
         self._good: Tensor | None = None
         self._picture: Tensor | None = None
         self._evaluations, self._rise = 0, RISE
 
     def open(self, picture: Tensor, optimizer: Optimizer) -> None:
-        """Begins a step of an optimiser, or another try of it, with the picture as it is, (1, 3, H, W)."""
+        """Begins an optimiser step, or another attempt at the step, from the current picture, (1, 3, H, W)."""
         self._picture, self._evaluations = picture.detach(), 0
         self._rise = DESCENT_RISE if isinstance(optimizer, torch.optim.LBFGS) else RISE
 
     def check(self, total: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Looks at an objective.
+        """Checks an objective.
 
-        Only the first of a step is held against the lowest: a line search may well look at points with a high one.
+        Only the first objective of a step is compared with the lowest objective: a line search may well evaluate points
+        with a high objective.
 
         Args:
             total: The objective, a scalar.
-            values: What it is made of, by name.
+            values: The values that the objective is the weighted sum of, by name.
 
         Raises:
             DivergenceError: If the objective is not finite or too high.
@@ -107,11 +109,11 @@ class Guard:
 
         Args:
             picture: The picture, (1, 3, H, W), changed in place.
-            error: What went wrong.
+            error: The error of the step.
             again: Whether the step may be tried again.
 
         Raises:
-            DivergenceError: The error, if it may not, or if no picture of the level was good.
+            DivergenceError: The given error, if the step may not be tried again or no picture of the level was good.
         """
         if self._good is not None:
             picture.copy_(self._good)
@@ -119,9 +121,9 @@ class Guard:
             raise error
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a run has to know that goes on with the next step, as plain values and a tensor."""
+        """Returns the state that a resumed run needs, as plain values and a tensor."""
         return {"lowest": self.lowest, "good": self._good}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state; from an empty one as at the beginning of a level."""
+        """Restores a state; an empty state is the state at the beginning of a level."""
         self.lowest, self._good = state.get("lowest", math.inf), state.get("good")

@@ -1,7 +1,7 @@
-"""The one place that knows the inside of Lightning's loop: an epoch is a level, and a batch of it is a step.
+"""The only module that knows the inside of Lightning's loop: an epoch is a level, and a batch of the epoch is a step.
 
-A module that is optimised level by level says what a level's beginning, a step's end and the end of a level mean;
-whoever only watches asks `level_over` and `is_complete`.
+LevelModule turns the hooks of the loop into the beginning and the end of a level; callbacks, which only watch, ask
+`level_over` and `is_complete`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from nst.scene.levels import Level
 
 
 class LevelModule(pl.LightningModule):
-    """A LightningModule that works at one level after another.
+    """A LightningModule that is optimised at one level after another.
 
     Attributes:
-        level: The level that is worked at; None before the first.
+        level: The current level; None before the first level.
         levels: All levels of the run.
     """
 
@@ -29,7 +29,7 @@ class LevelModule(pl.LightningModule):
 
     @abstractmethod
     def begin_level(self, level: Level) -> None:
-        """Brings the picture and all that belongs to it to a level, also where a run goes on in the middle of it."""
+        """Brings picture, optimiser state and targets to a level, also where a run resumes in the middle of it."""
 
     @abstractmethod
     def begin_steps(self) -> None:
@@ -41,40 +41,41 @@ class LevelModule(pl.LightningModule):
         """Whether the level is over, though it has steps left."""
 
     def transfer_batch_to_device(self, batch: Level, device: torch.device, dataloader_idx: int) -> Level:
-        """Leaves the level where it is: it is brought to the device once, and not at every step."""
+        """Leaves the level where it is: its pictures are moved to the device once, and not at every step."""
         return batch
 
     def on_train_batch_start(self, batch: Level, batch_idx: int) -> None:
-        """Begins a level with the first of its steps that this run makes."""
+        """Begins a level before the first of its steps that this run makes."""
         if batch is not self.level:
             self.begin_level(batch)
         if batch_idx == 0:
             self.begin_steps()
 
     def end_level(self) -> None:
-        """Ends the level with the step that is being made."""
+        """Ends the level after the current step."""
         self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
     def logs_now(self, level: Level, position: int) -> bool:
-        """Whether this step's losses are kept: at the logger's steps, and first and last in a level for the screen.
+        """Whether this step's losses are logged: at the logger's steps and, for the screen, a level's first and last.
 
-        Lightning takes milliseconds to take in a dozen values, which a small network's step is not much longer than.
+        Lightning takes milliseconds to log a dozen values, and a step of a small network takes not much longer.
         """
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
-        # a schedule that looks at the objective has to see the latest one
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # the Trainer has it
+        # a schedule that follows the objective has to get the latest objective
         watched = any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs)
         return watched or position in (0, level.steps - 1) or (every > 0 and (self.global_step + 1) % every == 0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Tells the loop where a run goes on.
+        """Tells the loop at which step a run resumes.
 
-        A run that had made all steps of a level goes on with it if it has been given more since. If it has not,
-        Lightning looks at the next level's steps to see if this one is over: so its count is raised to the largest.
+        A run that had made all steps of a level resumes the level if the level has been given more steps since. If not,
+        Lightning compares the count of the level's steps with the number of the next level's steps to see whether the
+        level is over: so the count is raised to the largest number of steps of all levels.
         """
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         level = epochs["completed"]
-        if epochs["processed"] > level:  # it was saved after the level, where Lightning knows
+        if epochs["processed"] > level:  # the checkpoint was saved after the level, where Lightning needs no help
             return
         steps = [level.steps for level in self.levels]
         progress["is_last_batch"] = self.ended_early or progress["current"]["ready"] >= steps[level]
@@ -90,8 +91,8 @@ def level_over(trainer: pl.Trainer) -> bool:
 
 
 def is_complete(trainer: pl.Trainer, levels: Sequence[Level]) -> bool:
-    """Whether a run has made the last step of its last level, by what the loop says: a level may end early."""
+    """Whether a run has made the last step of its last level, as the loop knows it: a level may end early."""
     steps = trainer.fit_loop.epoch_loop.batch_progress
-    ended: bool = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]  # it has
+    ended: bool = steps.is_last_batch and steps.current.processed == steps.current.ready  # type: ignore[attr-defined]
     level = getattr(trainer.lightning_module, "level", None)  # None where a run that was at its end is resumed
     return ended and (trainer.current_epoch >= len(levels) if level is None else level is levels[-1])

@@ -46,44 +46,45 @@ CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
-"""The style's weight goes with this power of the strength, so that the picture leaves the photograph at an even pace:
-at 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9 of the whole, for two pairs at 80 px."""
+"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
+photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
+of the root at strength 1, for two pairs at 80 px."""
 
 
 class StyleTransfer(LevelModule):
-    """Optimises the pixels of a picture until they keep one picture's content and wear another's style.
+    """Optimises the pixels of a picture until it keeps a photograph's content and wears a painting's style.
 
     Args:
-        backbone: The network that looks at the picture: `vgg19`, `vgg16`, `compact` (bundled), or `auto`: VGG19 where
-            its weights are in the cache or can be downloaded, else `compact`.
+        backbone: The network that extracts features: `vgg19`, `vgg16`, `compact` (bundled), or `auto`: VGG19 where its
+            weights are in the cache or can be downloaded, else `compact`.
         weights: The network's weights: `imagenet` (torchvision's, through torch hub's cache), the path of a `.pth` or
             `.safetensors` state dict, or `random:SEED`.
         pooling: `max`, `avg` or `l2`; the last two are smoother, and scaled to keep the activations' size.
         padding: What surrounds each layer's input: `zeros`, `replicate` or `reflect`; `circular` makes a picture that
-            tiles, with a seam that is no rougher than the rest.
-        content_layers: Weight of each content layer by name, such as `relu4_2`; scaled to sum to 1.
-        style_layers: Weight of each style layer by name; scaled to sum to 1.
+            tiles, with a seam that is no rougher than the rest of the picture.
+        content_layers: Weight of each content layer by name, such as `relu4_2`; the weights are scaled to sum to 1.
+        style_layers: Weight of each style layer by name; the weights are scaled to sum to 1.
         content_weight: Weight of the content term, 0 or more.
         style_weight: Weight of the style term, 0 or more.
-        tv_weight: Weight of the total variation, 0 or more; more of it gives a smoother picture.
+        tv_weight: Weight of the total variation, 0 or more; a higher weight gives a smoother picture.
         strength: How far to go from the photograph, in [0, 1]: 1 is the balance that the weights give, 0 the photograph
-            itself. In between, the content term weighs more against the others, 1 / strength³ times.
+            itself. In between, the content term weighs 1 / strength³ times as much against the other terms.
         tv_norm: Total variation of absolute (`l1`) or squared (`l2`) differences.
-        style_distance: What is compared of a style layer: DISTANCES.
+        style_distance: Which statistics of a style layer are compared: DISTANCES.
         normalization: `relative` makes each loss a share of its target's energy, so that a weight means the same at
             every size, layer and network; `gatys` is the paper's scaling (arXiv:1508.06576).
         optimizer: Makes the optimiser of the picture, such as `torch.optim.Adam` or `torch.optim.LBFGS`.
         lr_scheduler: Makes a learning-rate schedule, stepped after each optimiser step.
-        average: Decay of an exponential average of the pictures of all steps, in [0, 1), which is then what is shown
-            and saved; 0 shows the picture itself.
+        average: Decay, in [0, 1), of an exponential average of the pictures of all steps. The average is then shown and
+            saved; 0 shows and saves the picture itself.
         init: The picture to start from: `content`, `noise` (faint white noise on gray), `gray`, `style` (noise with the
             painting's colour mean and covariance), or an image file.
         bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
-            what surrounds a picture in the network leaves a thin frame on its outermost pixels.
-        streaming: Whether the network looks at the picture in bands of rows, one after another, which gives the same
-            gradient, takes less memory and more time: `on`, `off`, or `auto`, where memory is short.
-        memory: Bound on what a run takes beyond loading torch, such as `6GiB`; by default what is free. It chooses the
-            bands, so that the same bound gives the same picture to the last bit.
+            the padding of the network's layers leaves a thin frame on the outermost pixels.
+        streaming: Whether the network runs on the picture in bands of rows, one after another, which gives the same
+            gradient, takes less memory and more time: `on`, `off`, or `auto`, which means on where memory is short.
+        memory: Bound on the memory that a run takes beyond loading torch, such as `6GiB`; by default all free memory.
+            The bound decides the bands, so that the same bound gives the same picture to the last bit.
         terms: More terms of the objective, each a class of your own by its `class_path`.
 
     Raises:
@@ -142,7 +143,7 @@ class StyleTransfer(LevelModule):
                 f"Expected a content term that --model.strength {strength} can lean on, but got a weight of 0; "
                 "raise --model.content_weight"
             )
-        others = strength**STRENGTH_POWER  # as good as a content weight divided by it, and defined at 0
+        others = strength**STRENGTH_POWER  # has the effect of a content weight divided by it, and is defined at 0
         standard = standard_terms(
             content_layers,
             style_layers,
@@ -155,7 +156,7 @@ class StyleTransfer(LevelModule):
             wrap=padding == "circular",
         )
         self.objective = Objective([*standard, *(terms or [])])
-        self.coarse_objective = copy.deepcopy(self.objective)  # with targets of its own
+        self.coarse_objective = copy.deepcopy(self.objective)  # with separate targets
         self.style_distance = style_distance
         self.source: tuple[Backbone, str] = (backbone, weights)
         self.pooling: Pooling = pooling
@@ -173,22 +174,22 @@ class StyleTransfer(LevelModule):
         self.coarse: CoarseView | None = None
         self.protected: tuple[Tensor, Tensor] | None = None
         self.guard, self.pace = Guard(self.objective.flags), Pace([])
-        self.changed = False  # whether a run goes on from the checkpoint of another picture
+        self.changed = False  # whether the run resumes from the checkpoint of another picture
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
             self.register_buffer("mean_picture", torch.empty(1, 3, 0, 0))
             self.register_buffer("averaged", torch.zeros((), dtype=torch.int64))
 
-    # What Lightning calls, in this order
+    # Hooks that Lightning calls, in this order
 
     def configure_model(self) -> None:
-        """Loads the network and sets the picture to its start, once."""
+        """Loads the network and sets the picture to the starting picture, once."""
         if self.features is None:
             with self.precision():
-                self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # of our data module
+                self.prepare(self.trainer.datamodule.levels)  # type: ignore[attr-defined]  # our data module has them
 
     def configure_optimizers(self) -> Any:
-        """Makes the optimiser of the picture and its schedule."""
+        """Makes the optimiser of the picture and its learning-rate schedule."""
         optimizer = self.make_optimizer([self.picture])
         if self.make_scheduler is None:
             return optimizer
@@ -202,11 +203,11 @@ class StyleTransfer(LevelModule):
         """Evaluates the objective.
 
         Args:
-            batch: The level to work at.
+            batch: The current level.
             batch_idx: Position of the step in the level, from 0.
 
         Returns:
-            The objective times the number of the picture's values, a scalar: so the gradient of a value does not shrink
+            The objective times the number of the picture's values, a scalar: so the gradient of a pixel does not shrink
             as pictures grow, and Adam's epsilon and L-BFGS's tolerances mean the same at every size.
 
         Raises:
@@ -222,12 +223,12 @@ class StyleTransfer(LevelModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Optimizer | LightningOptimizer, optimizer_closure: Any = None
     ) -> None:
-        """Takes a step, brings the pixels back into [0, 1] and takes them into the average.
+        """Makes a step, clips the pixels to [0, 1] and adds the picture to the average.
 
         A step that does harm is made again from the last good picture, with half the step size.
 
         Raises:
-            RunError: If that does not help either; the picture is then the last good one.
+            RunError: If all attempts do harm; the picture is then the last good picture.
         """
         own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         for tries in range(1, TRIES + 1):
@@ -246,12 +247,12 @@ class StyleTransfer(LevelModule):
         if self.decay:
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
-        assert self.level is not None  # it was begun
+        assert self.level is not None  # begin_level set it
         if self.pace.step(self.level, self.guard.objective):
             self.end_level()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes what the optimiser is and how it averages, for whoever reads the checkpoint."""
+        """Adds the settings and the state that a resumed run checks and restores, and that `nst export` needs."""
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
         assert self.scanner is not None
         made |= {
@@ -267,16 +268,16 @@ class StyleTransfer(LevelModule):
         check_fits(checkpoint, {"optimizer": optimizer, "average": self.decay, "bleed": self.bleed}, self.levels)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on from a checkpoint that fits this run; raises an InputError for another."""
+        """Restores a checkpoint that fits this run; raises an InputError for any other checkpoint."""
         self.check_checkpoint(checkpoint)
         state, made = checkpoint["state_dict"], checkpoint["nst"]
         for name in self.state_dict():
             getattr(self, name).data = state[name].clone()
         self.pace.load_state_dict(made["pace"])
-        # what was the lowest of another objective says nothing of this one
+        # the lowest value of another objective says nothing of this objective
         same = not self.changed and made.get("weights") in (None, self.objective.weights)
         self.guard.load_state_dict(made if same else {})
-        if made.get("memory", 0) == self.memory:  # else the user has given it another
+        if made.get("memory", 0) == self.memory:  # else the user has given another bound
             assert self.scanner is not None
             with self.precision():
                 pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
@@ -284,16 +285,16 @@ class StyleTransfer(LevelModule):
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_end(self) -> None:
-        """Returns the memory that steps have kept for each other."""
+        """Returns the freed memory that steps have kept for each other."""
         return_heap()
 
-    # What they are made of
+    # Methods that the hooks call
 
     def prepare(self, levels: Sequence[Level]) -> None:
-        """Loads the network, checks that it can work at every level, and sets the picture to its start at the first.
+        """Loads the network, checks every level, and sets the picture to the starting picture of the first level.
 
         Raises:
-            InputError: If the network cannot be had, or the pictures are too small or too large for it.
+            InputError: If the network cannot be loaded, or a picture is too small for it or too large for the memory.
         """
         if self.features is None:
             self.features = Features(load_weights(*self.source), self.objective.layers, self.pooling, self.padding)
@@ -302,7 +303,7 @@ class StyleTransfer(LevelModule):
         check_levels(levels, self.features, self.objective)
         optimizer = tried(self.make_optimizer, self.make_scheduler, self.picture)
         largest = extend(levels[-1].content, self.bleed)
-        # the picture, its gradient and the guard's; the average, the photograph, and weights
+        # the picture, its gradient and the guard's copy; the average, the photograph with its margin, and masks
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].coarse is None else extend(levels[-1].coarse.content, self.bleed)
         where = self.trainer.strategy.root_device if self._trainer else None
@@ -313,7 +314,7 @@ class StyleTransfer(LevelModule):
         self._put(extend(self._apply_strength(start(self.init, levels[0]), levels[0]), self.bleed))
 
     def begin_level(self, level: Level) -> None:
-        """Brings the picture and the optimiser's state to a level's size, and computes its targets."""
+        """Brings the picture and the optimiser state to a level's size, and computes the level's targets."""
         size, shape, shown = (level.height, level.width), self.picture.shape, self.shown
         if shown.shape[2:] != size:
             return_heap()
@@ -324,7 +325,7 @@ class StyleTransfer(LevelModule):
         self.set_targets(level)
 
     def begin_steps(self) -> None:
-        """Forgets what was low, good and steady at the level before."""
+        """Resets what the guard and the pace know of the level before."""
         self.guard.begin()
         self.pace.begin()
 
@@ -334,11 +335,11 @@ class StyleTransfer(LevelModule):
         return self.pace.ended
 
     def _apply_strength(self, picture: Tensor, level: Level) -> Tensor:
-        """Holds a level's start, (1, 3, H, W), back to the strength's share of its way from the photograph."""
+        """Blends a level's starting picture, (1, 3, H, W), with the photograph: `strength` is the start's share."""
         return picture if self.strength == 1 else torch.lerp(level.content.to(picture), picture, self.strength)
 
     def _put(self, picture: Tensor) -> None:
-        """Puts a picture, (1, 3, H, W), in place of the one so far, and begins a new average."""
+        """Replaces the picture by another picture, (1, 3, H, W), and begins a new average."""
         self.picture.data = picture
         self.picture.grad = None
         if self.decay:
@@ -346,7 +347,7 @@ class StyleTransfer(LevelModule):
             self.averaged.zero_()
 
     def set_targets(self, level: Level) -> None:
-        """Computes what the picture of a level is compared with."""
+        """Computes the targets of a level."""
         assert self.scan is not None and self.coarse is not None  # prepare comes first
         with self.precision(), torch.no_grad():
             self.objective.set_targets(level, self.scan)
@@ -358,28 +359,28 @@ class StyleTransfer(LevelModule):
         self.level = level
 
     def precision(self) -> AbstractContextManager[Any]:
-        """The context in which the network has its precision, also outside of the steps, where Lightning sets it."""
+        """Returns the context of the network's precision, for code outside of steps; Lightning enters it in steps."""
         trainer = self._trainer
         return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
     def values(self) -> dict[str, Tensor]:
-        """Returns the values of the objective's terms for the picture as it is, scalars by name without weights."""
+        """Returns the values of the objective's terms for the current picture, unweighted scalars by name."""
         assert self.scanner is not None and self.coarse is not None
-        # what is kept of the photograph is seen, and has no gradient
+        # the network sees the kept part of the photograph, which has no gradient
         picture = self.picture if self.protected is None else torch.lerp(self.picture, *self.protected)
         values = self.objective.values(self.scanner.statistics(picture, self.objective), picture)
         return self.coarse.blend(values, trim(picture, self.bleed))
 
     def curves(self, total: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns what is logged: the total, the weighted content and style, and every value without its weight."""
+        """Returns the curves to log: the total, the weighted sums of content and style, and every unweighted value."""
         logged = {"total": total, **self.objective.sums(values), **values}
         return {name: value.detach() for name, value in logged.items()}
 
     @property
     def shown(self) -> Tensor:
-        """The picture to show and save, (1, 3, H, W) in [0, 1]: the average where there is one."""
+        """The picture to show and save, (1, 3, H, W) in [0, 1]: the average if the run keeps an average."""
         return shown_picture(self.state_dict(), self.decay, self.bleed)
 
 
-# the help of the command line is made of the docstring
+# the docstring is the help of the command line
 StyleTransfer.__doc__ = (StyleTransfer.__doc__ or "").replace("DISTANCES", described())

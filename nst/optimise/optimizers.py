@@ -1,4 +1,4 @@
-"""What happens to the picture's optimiser besides its steps: a trial, another size, clipped pixels, a smaller step."""
+"""Changes to the picture's optimiser between steps: a trial, another picture size, clipped pixels, a halved step."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from nst.pictures.geometry import extend, resample, trim
 
 
 def tried(make_optimizer: OptimizerCallable, make_scheduler: LRSchedulerCallable | None, picture: Tensor) -> Optimizer:
-    """Makes the optimiser of a picture, (1, 3, H, W), and finds out whether its schedule can be made and stepped.
+    """Makes the optimiser of a picture, (1, 3, H, W), and checks that its schedule can be made and stepped.
 
     Raises:
-        InputError: If one of them does not take its settings.
+        InputError: If the optimiser or the learning-rate schedule does not take its settings.
     """
     with _explained("optimizer"):
         optimizer = make_optimizer([picture])
     if make_scheduler is not None:
         with _explained("lr_scheduler"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a schedule is to be stepped after its optimiser
+            warnings.simplefilter("ignore")  # torch warns of a schedule that is stepped before its optimiser
             schedule = make_scheduler(make_optimizer([nn.Parameter(torch.zeros(1))]))
             schedule.step(1.0) if isinstance(schedule, ReduceLROnPlateau) else schedule.step()
     return optimizer
@@ -47,22 +47,22 @@ def _explained(key: str) -> Iterator[None]:
 def resample_state(
     optimizer: Optimizer, shape: torch.Size, size: tuple[int, int], margin: int = 0, wrap: bool = False
 ) -> None:
-    """Brings an optimiser's state to another size.
+    """Resamples the optimiser state to another picture size.
 
-    Whatever has the picture's shape is interpolated: first moments bicubically, second moments bilinearly, so that they
-    stay positive (as style-transfer-pytorch does). L-BFGS starts anew: its pairs of steps and changes are of the
-    smaller picture's objective, and say little of the curvature of the new one.
+    Tensors of the picture's shape are interpolated: first moments bicubically, second moments bilinearly, so that
+    second moments stay positive (as in style-transfer-pytorch). The state of L-BFGS is cleared: its pairs of steps and
+    gradient changes belong to the smaller picture's objective, and say little of the curvature of the new objective.
 
     Args:
         optimizer: The optimiser of the picture, changed in place.
-        shape: The shape before, (1, 3, H, W).
+        shape: The picture's shape before, with its margin, (1, 3, H, W).
         size: The new height and width, without the margin.
-        margin: Its width, before and after.
+        margin: Width of the margin, before and after.
         wrap: Whether the picture tiles.
     """
     if isinstance(optimizer, torch.optim.LBFGS):
         optimizer.state.clear()
-        optimizer._numel_cache = None  # it counts the values once
+        optimizer._numel_cache = None  # L-BFGS counts the picture's values once
         return
     for state in optimizer.state.values():
         for name, value in state.items():
@@ -73,14 +73,13 @@ def resample_state(
 
 @torch.no_grad()
 def project(picture: Tensor, optimizer: Optimizer) -> None:
-    """Clips the pixels to [0, 1], and lets L-BFGS know.
+    """Clips the pixels to [0, 1], and adds the clipping to the step that L-BFGS remembers.
 
-    L-BFGS takes the next change of the gradient for the effect of the step that it made; it is the effect of that step
-    and of the clipping. So the clipping is added to the step that it remembers, and its curvature estimates stay those
-    of the objective.
+    L-BFGS takes the next change of the gradient for the effect of its last step; the change is the effect of the step
+    and of the clipping. With the clipping in the remembered step, the curvature estimates stay true to the objective.
 
     Args:
-        picture: (1, 3, H, W), changed in place.
+        picture: The picture, (1, 3, H, W), changed in place.
         optimizer: The optimiser that made the step.
     """
     inside = picture.clamp(0, 1)
@@ -92,11 +91,11 @@ def project(picture: Tensor, optimizer: Optimizer) -> None:
 
 
 def halve(optimizer: Optimizer, schedulers: Iterable[object] = ()) -> None:
-    """Halves the learning rate, now and in the schedules to come, and clears what the optimiser remembers.
+    """Halves the learning rate, now and in the schedules to come, and clears the optimiser state.
 
     Args:
         optimizer: The optimiser, changed in place.
-        schedulers: The schedules of its learning rate.
+        schedulers: The learning-rate schedules of the optimiser.
     """
     optimizer.state.clear()
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""When a level is done before all its steps are made: its share of the time is spent, or it no longer improves."""
+"""Ends a level before all its steps are made: its share of the time is spent, or the objective no longer improves."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nst.machine.numerics import exact
 from nst.scene.levels import Level
 
 WINDOW = 20
-"""Steps over which the objective's mean is taken to see whether it still falls."""
+"""Number of steps over which the objective is averaged; the averages tell whether the objective still falls."""
 RESERVE = 1.0
 """Seconds of a budget that are kept for writing the picture."""
 
 
 class Pace:
-    """Keeps the time of a run and the fall of its objective.
+    """Tracks the time of a run and the improvement of its objective.
 
     Args:
-        levels: The levels of the run, each with its share of the budget and the improvement that keeps it going.
+        levels: The levels of the run, each with its share of the budget and the least improvement that continues it.
         spent: Seconds that the run has taken already.
     """
 
@@ -35,7 +35,7 @@ class Pace:
 
     @property
     def spent(self) -> float:
-        """Seconds since the run was asked for, without those between a stop and its resumption."""
+        """Seconds since the run was started, without the time between a stop and the resumption."""
         return time.monotonic() - self._started
 
     @spent.setter
@@ -49,11 +49,12 @@ class Pace:
         self.ended, self._sum, self._mean, self._count = False, None, None, 0
 
     def step(self, level: Level, objective: Tensor) -> bool:
-        """Takes in a step that was made.
+        """Records a step.
 
         Args:
-            level: The level that it was made at.
-            objective: Its objective, a scalar; looked at once in WINDOW steps, and only where the level asks for it.
+            level: The level of the step.
+            objective: The objective of the step, a scalar; read from the device once in WINDOW steps, and only where
+                the level has a `min_improvement`.
 
         Returns:
             Whether the level is done.
@@ -62,7 +63,7 @@ class Pace:
         return self.ended
 
     def _due(self, level: Level) -> float:
-        """Returns by when a level must be done: what the preparations leave of the budget is shared by the levels."""
+        """Returns the time at which a level must end: levels share the part of the budget that preparations leave."""
         seconds = [x.seconds or 0.0 for x in self.levels]
         prepared, budget = self._prepared or 0.0, sum(seconds) - RESERVE
         return prepared + (budget - prepared) * sum(seconds[: level.index + 1]) / sum(seconds)
@@ -80,12 +81,12 @@ class Pace:
         return before is not None and before - self._mean < level.min_improvement * before
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run has to know, as plain values."""
+        """Returns the state that a resumed run needs, as plain values."""
         state = {"spent": self.spent, "prepared": self._prepared, "ended": self.ended, "rules": self._rules}
         return state | {"sum": self._sum, "mean": self._mean, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state; a level that had ended goes on as well if the rules are others now."""
+        """Restores a state; a level that had ended continues if the budget or the least improvement has changed."""
         self.spent = state["spent"]
         self._prepared, self.ended = state["prepared"], state["ended"] and state["rules"] == self._rules
         self._sum, self._mean, self._count = state["sum"], state["mean"], state["count"]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: whether a run can go on from it, and the picture that it shows."""
+"""The contents of a checkpoint: a check that a run can resume from it, and the picture that it shows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nst.pictures.geometry import trim
 from nst.scene.levels import Level
 
 FORMAT = 2
-"""What checkpoints are written in; 1 had no number, and no weights of the objective."""
+"""Number of the checkpoint format; checkpoints of format 1 have no number and no weights of the objective."""
 
 
 def check_fits(checkpoint: dict[str, Any], made_by: Mapping[str, Any], levels: Sequence[Level]) -> None:
-    """Checks that a run can go on from a checkpoint.
+    """Checks that a run can resume from a checkpoint.
 
     Args:
-        checkpoint: From `read`, or from Lightning.
+        checkpoint: The checkpoint, from `checkpoints.read` or from Lightning.
         made_by: The run's `optimizer`, `average` and `bleed`.
         levels: The run's levels.
 
     Raises:
-        InputError: If it is of another size, optimiser or average, or not of this program.
+        InputError: If the checkpoint has another size, optimiser, average or bleed, or another program made it.
     """
     state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
     whole = len(checkpoint.get("optimizer_states", [])) == 1 and isinstance(state.get("picture"), Tensor)

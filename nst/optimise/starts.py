@@ -11,7 +11,7 @@ from nst.machine.numerics import exact
 from nst.scene.levels import Level, Start
 
 GRAY, NOISE = 0.5, 0.05
-"""Level of the starts from gray and from noise, and the noise's deviation around it."""
+"""Pixel value of the gray start, which is the mean of the noise start; and standard deviation of the noise."""
 
 
 def start(init: str, level: Level) -> Tensor:
@@ -25,12 +25,12 @@ def start(init: str, level: Level) -> Tensor:
         (1, 3, H, W) in [0, 1]; noise is drawn from torch's global generator.
 
     Raises:
-        InputError: If it is no such name and no file was read.
+        InputError: If `init` is no such name and no file was read.
     """
     if init == "content":
         return level.content.clone()
     if init == "noise":
-        # Not of full contrast: a network hardly sees what alternates from pixel to pixel, so it would stay for ever.
+        # The noise is faint: a network hardly sees values that alternate from pixel to pixel, so noise stays for ever.
         return (GRAY + NOISE * torch.randn_like(level.content)).clamp(0, 1)
     if init == "gray":
         return torch.full_like(level.content, GRAY)
@@ -40,12 +40,12 @@ def start(init: str, level: Level) -> Tensor:
         return (noise + colors.mean.view(1, 3, 1, 1)).clamp(0, 1)
     if level.init is None:
         check_choice("model.init", init, Start)
-    assert level.init is not None  # the data module reads files
+    assert level.init is not None  # the data module has read the file
     return level.init.clone()
 
 
 def _root(covariance: Tensor, picture: Tensor) -> Tensor:
-    """Returns L with L Lᵀ the covariance of a picture's colours, (3, 3), and a little more."""
+    """Returns L, (3, 3), where L Lᵀ is the covariance of a picture's colours plus a little on the diagonal."""
     little = 1e-6 * torch.eye(3)
     root: Tensor
     root, failed = torch.linalg.cholesky_ex(covariance + little)

@@ -1,4 +1,4 @@
-"""How terms see a level's photograph and paintings: through the network, and each painting once."""
+"""Gives terms the activations of a level's photograph and the statistics of its paintings, each computed once."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from nst.pictures.geometry import extend
 from nst.scene.levels import Level, Painting
 
 StyleCache = deque[tuple[bytes, dict[str, Pooled]]]
-"""Digests of the paintings of late, with what was gathered of them, and their statistics by layer."""
+"""Recent paintings: a digest of the painting and the style distances, and the painting's statistics by layer."""
 
 
 class LevelScan:
-    """Shows terms the pictures of a level (see `terms.Scan`), the photograph with the picture's margin.
+    """The `objective.Scan` of a level's pictures, which adds the picture's margin to the photograph and its masks.
 
     Args:
-        features: The network.
-        scanner: What runs it.
+        features: The feature extractor.
+        scanner: Runs the feature extractor on pictures.
         bleed: Width of the picture's margin, in pixels.
-        cache: Paintings that were looked at before; those looked at are added.
+        cache: Statistics of earlier paintings; the statistics of new paintings are added.
     """
 
     def __init__(self, features: Features, scanner: Gatherer, bleed: int, cache: StyleCache) -> None:
@@ -58,7 +58,7 @@ class LevelScan:
 
 
 def check_levels(levels: Sequence[Level], features: Features, objective: Objective) -> None:
-    """Raises an InputError unless the network and the terms can work at every level: a picture may be too small."""
+    """Raises an InputError if a picture of a level is too small for the network, or the levels do not suit a term."""
     for level in [*levels, *(level.coarse for level in levels[-1:] if level.coarse)]:
         features.check_size(level.height, level.width, "photograph")
         for painting in level.paintings:

@@ -1,4 +1,4 @@
-"""What may be removed without changing a pixel: the screen, TensorBoard, checkpoints and the result file."""
+"""Callbacks, which may be removed without changing a pixel: the screen, TensorBoard, checkpoints, the result file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Checkpoints(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every N steps, at the end, and when the run is told to stop.
 
     Args:
-        every_n_steps: Steps between two checkpoints; a machine that dies loses no more than these.
+        every_n_steps: Steps between two checkpoints; a machine that dies loses at most this many steps.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -62,13 +62,13 @@ class Checkpoints(Checkpoint):
 
 
 class Result(Callback):
-    """Writes the picture at the end, also of a run that was stopped or failed: in the run's folder and where asked.
+    """Writes the picture at the end, also of a run that was stopped or failed: into the run's folder and to `output`.
 
     Args:
-        output: Where to put the picture besides the run's folder; the suffix sets the format.
+        output: File for the picture besides the file in the run's folder; the suffix sets the format.
 
     Attributes:
-        record: How the picture is made; where it is known, every picture and every checkpoint keeps it.
+        record: The record of how the picture is made; if it is set, every picture and every checkpoint contains it.
     """
 
     def __init__(self, output: str | None = None) -> None:
@@ -78,7 +78,7 @@ class Result(Callback):
         self.record: Record | None = None
 
     def paths(self, trainer: pl.Trainer) -> list[Path]:
-        """Returns the places of the picture, the one that matters most to the user first."""
+        """Returns the files of the picture; the file that matters most to the user comes first."""
         return [*([Path(self.output)] if self.output else []), folder_of(trainer) / "result.png"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -91,19 +91,19 @@ class Result(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if trainer.global_step > 0:
             for failure in self._save(trainer, pl_module).values():
-                log.info(failure)  # what ended the run is said last
+                log.info(failure)  # the error that ended the run is shown last
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["record"] = self.text(trainer)
 
     def text(self, trainer: pl.Trainer) -> str | None:
-        """Returns the record with the steps that were taken, as YAML."""
+        """Returns the record, with the number of steps that were made, as YAML."""
         if self.record is None:
             return None
         return record.dump(self.record, trainer.global_step, complete=is_complete(trainer, _data(trainer).levels))
 
     def _save(self, trainer: pl.Trainer, module: Any) -> dict[Path, Exception]:
-        """Writes the picture to every place that takes it, and returns what went wrong at the others."""
+        """Writes the picture to every file, and returns the errors of the files that could not be written."""
         data, failures = _data(trainer), dict[Path, Exception]()
         picture = data.finished(module.shown)
         for path in self.paths(trainer):
@@ -116,7 +116,7 @@ class Result(Callback):
 
 
 class Snapshots(Callback):
-    """Shows the picture in TensorBoard as it grows, with the photograph and the painting, and how fast it goes.
+    """Shows the picture in TensorBoard as it grows, with the photograph, the paintings and the steps per second.
 
     Args:
         every_n_steps: Steps between two pictures.
@@ -129,7 +129,7 @@ class Snapshots(Callback):
         self._mark = (0, 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # ours
+        level = trainer.datamodule.levels[-1]  # type: ignore[attr-defined]  # our data module has them
         styles = {f"style_{i}" if i else "style": x.picture for i, x in enumerate(level.paintings)}
         self._show(trainer, {"content": level.content, **styles})
         self._mark = (trainer.global_step, time.monotonic())
@@ -141,9 +141,9 @@ class Snapshots(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         if level_over(trainer) or trainer.global_step % self.every_n_steps == 0:
-            finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # ours
+            finished = trainer.datamodule.finished(pl_module.shown)  # type: ignore[attr-defined]  # of our data module
             self._show(trainer, {"picture": finished})
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # it has
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # the Trainer has it
         if every > 0 and trainer.global_step % every == 0:
             (step, then), now = self._mark, time.monotonic()
             pl_module.log("steps_per_second", (trainer.global_step - step) / (now - then))
@@ -152,7 +152,7 @@ class Snapshots(Callback):
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
         for board in _boards(trainer):
             for name, picture in pictures.items():
-                # as add_image, which makes four copies in float32
+                # as add_image does, without its four copies in float32
                 image, file = images.encode(picture), io.BytesIO()
                 image.save(file, "PNG")
                 shown = Summary.Image(
@@ -164,7 +164,7 @@ class Snapshots(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Says what is being made, then shows the step, its bands of rows, the rate, the time left and the losses."""
+    """Prints what the run makes, then shows the step, its band of rows, the rate, the time left and the losses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Progress(TQDMProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.scanner.on_band = self._band
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # ours
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
         (photograph, paintings), level = data.names, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
         steps = " + ".join(f"{time} at {max(x.width, x.height)}" for time, x in zip(times, data.levels, strict=True))
@@ -186,13 +186,13 @@ class Progress(TQDMProgressBar):
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """A bar is opened with the first step instead, as a resumed run may begin in the middle of a level."""
+        """Opens no bar: the first step does, as a resumed run may begin in the middle of a level."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch is not self._level:
             self._level = batch
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
-            steps = batch.steps if batch.seconds is None else None  # nobody knows how many the clock will allow
+            steps = batch.steps if batch.seconds is None else None  # a time budget allows an unknown number of steps
             self.train_progress_bar = Tqdm(
                 desc=_level_name(trainer, batch),
                 total=steps,
@@ -209,7 +209,7 @@ class Progress(TQDMProgressBar):
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def _band(self, done: int, of: int) -> None:
-        """Shows how far a step is where it takes long: a large picture is looked at in bands."""
+        """Shows the progress within a long step: the network runs on a large picture in bands."""
         now = time.monotonic()
         if now - self._moved >= self._pause:
             self._moved = now
@@ -220,7 +220,7 @@ class Progress(TQDMProgressBar):
         self.train_progress_bar.close()
 
     def on_train_end(self, *_: Any) -> None:
-        """Its bar was closed with the level."""
+        """Does nothing: the bar was closed at the end of the level."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         logged = trainer.callback_metrics

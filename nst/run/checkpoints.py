@@ -1,4 +1,4 @@
-"""Checkpoints as files: read without running anything in them, written whole or not at all, and known by a format."""
+"""Checkpoint files: read without running code in them, written whole or not at all, with a format number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nst.run.record import Record
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes a checkpoint straight into its file, where Lightning makes a copy in memory first; reads plain values."""
+    """Writes a checkpoint straight into its file, without Lightning's copy in memory; reads only plain values."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
@@ -31,10 +31,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of ours, without running any code in it.
+    """Reads a checkpoint of nst, without running any code in the file.
 
     Raises:
-        InputError: If there is no such file, it is not a checkpoint of ours, or of a later format.
+        InputError: If there is no such file, or the file is not a checkpoint of nst, or has a later format.
     """
     if not path.is_file():
         raise InputError(f"Expected --ckpt_path to be a checkpoint, but {path} is not a file")
@@ -56,17 +56,17 @@ def read(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def intact(path: Path | None, before_steps: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turns what a checkpoint that is not as it was written brings about into an InputError.
+    """Turns the errors that a damaged checkpoint causes into an InputError.
 
     Args:
         path: The checkpoint; None for none.
-        before_steps: Whether a failure may still be the checkpoint's.
+        before_steps: Returns whether the run has not begun its steps, so that the checkpoint may have caused an error.
     """
     try:
         yield
     except (InputError, RunError, OSError, MemoryError):
         raise
-    except Exception as error:  # whatever a value of another kind may do
+    except Exception as error:  # a value of another type may raise any error
         if path is None or not before_steps():
             raise
         raise InputError(
@@ -76,9 +76,9 @@ def intact(path: Path | None, before_steps: Callable[[], bool] = lambda: True) -
 
 
 def changes(checkpoint: dict[str, Any], now: Record) -> list[str]:
-    """Returns what differs between the run that made a checkpoint and one that is to go on from it.
+    """Returns the differences between the run that made a checkpoint and a run that is to resume from it.
 
-    A checkpoint without a record, as Python may write it, says nothing.
+    A checkpoint without a record, as Python code may write it, has no differences.
     """
     text = checkpoint.get("record")
     if not isinstance(text, str):
@@ -90,7 +90,7 @@ def changes(checkpoint: dict[str, Any], now: Record) -> list[str]:
 
 
 def check_same(checkpoint: dict[str, Any], now: Record) -> None:
-    """Raises an InputError if a run is to go on from the checkpoint of another picture."""
+    """Raises an InputError if a run is to resume from a checkpoint of other pictures or settings."""
     found = changes(checkpoint, now)
     if found:
         more = [f"{len(found) - 4} more"] if len(found) > 4 else []

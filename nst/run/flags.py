@@ -1,4 +1,4 @@
-"""Which of the Trainer's flags mean something to a run whose epochs are levels, and why the others are refused."""
+"""The Trainer's flags that have a meaning in a run whose epochs are levels, and why other flags are refused."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nst.machine import precision
 
 @dataclass(frozen=True)
 class Flag:
-    """What a flag of the Trainer may be.
+    """The values that a flag of the Trainer may have.
 
     Attributes:
-        accepts: Whether a value can be worked with; None for every value that the Trainer itself takes.
-        expected: The accepted values, for people.
-        remedy: What to do instead.
+        accepts: Returns whether a run can use a value; None to accept every value that the Trainer itself takes.
+        expected: The accepted values, for the error message.
+        remedy: What the user can do instead, for the error message.
     """
 
     accepts: Callable[[Any], bool] | None = None
@@ -32,13 +32,13 @@ WORKS = Flag()
 
 
 def _written(value: Any) -> str:
-    """Writes a value as on the command line."""
+    """Returns a value as it is written on the command line."""
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _only(*values: Any, remedy: str) -> Flag:
-    """A flag that has a meaning for its default values alone; the first of these is named."""
+    """Returns a flag that accepts its default values alone; error messages name the first default."""
     return Flag(lambda value: value in values, _written(values[0]), remedy)
 
 
@@ -54,11 +54,11 @@ def _is_one_device(value: Any) -> bool:
 
 
 FLAGS: dict[str, Flag] = {
-    "accelerator": WORKS,  # by check_accelerator
+    "accelerator": WORKS,  # checked by check_accelerator
     "strategy": _only("auto", remedy=_ONE_DEVICE),
     "devices": Flag(_is_one_device, "1, or a list of one device such as [0]", _ONE_DEVICE),
     "num_nodes": _only(1, remedy=_ONE_DEVICE),
-    "precision": WORKS,  # by precision.check
+    "precision": WORKS,  # checked by precision.check
     "logger": WORKS,
     "callbacks": WORKS,
     "fast_dev_run": _only(False, 0, remedy="use --config debug or --data.steps 1"),
@@ -67,7 +67,7 @@ FLAGS: dict[str, Flag] = {
     "max_steps": Flag(lambda value: value == -1 or value >= 1, "1 or more, or -1", "it ends a run after so many steps"),
     "min_steps": _only(None, remedy="set --data.steps"),
     "max_time": WORKS,
-    "limit_train_batches": Flag(  # where 1.0 is all of them and 1 a single one
+    "limit_train_batches": Flag(  # 1.0 means all batches, 1 a single batch
         lambda value: value is None or (isinstance(value, float) and value == 1), "null", "set --data.steps"
     ),
     "limit_val_batches": _only(None, 1.0, remedy=_NO_VALIDATION),
@@ -108,10 +108,10 @@ FLAGS: dict[str, Flag] = {
 
 
 def check(settings: Mapping[str, Any], optimizer: str = "") -> None:
-    """Raises an InputError for a flag of the Trainer that could not do what it says.
+    """Raises an InputError for a flag of the Trainer whose value a run cannot honour.
 
     Args:
-        settings: The Trainer's settings by name; one that is not in the table is left to the Trainer.
+        settings: The Trainer's settings by name; a setting that is not in FLAGS is left to the Trainer.
         optimizer: The optimiser's class path.
     """
     for name, value in settings.items():
@@ -131,7 +131,7 @@ def check(settings: Mapping[str, Any], optimizer: str = "") -> None:
 
 
 def check_accelerator(name: Any) -> None:
-    """Raises an InputError unless this machine has such a device."""
+    """Raises an InputError unless this machine has a device for an accelerator."""
     there = {"CUDA": torch.cuda.is_available(), "MPS": torch.backends.mps.is_available()}
     needs = {"auto": [], "cpu": [], "gpu": ["CUDA", "MPS"], "cuda": ["CUDA"], "mps": ["MPS"]}
     if name not in needs:

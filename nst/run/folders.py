@@ -1,4 +1,4 @@
-"""A folder of its own for each run, whatever else writes there at the same time."""
+"""A separate folder for each run, also if several commands start at the same time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LOGS = "lightning_logs"
 
 
 class RunFolder(Callback):
-    """The folder of a run: `lightning_logs/version_0`, `version_1`, ..., claimed when it is first asked for.
+    """The folder of a run: `lightning_logs/version_0`, `version_1`, ..., claimed when `path` is first read.
 
-    A folder is claimed by being made, which the file system grants to one process alone.
+    A process claims a folder by making it, which the file system grants to one process alone.
 
     Args:
         root: The folder below which runs are kept.
@@ -33,7 +33,7 @@ class RunFolder(Callback):
         """The folder.
 
         Raises:
-            RunError: If it cannot be made.
+            RunError: If the folder cannot be made.
         """
         logs = self.root / LOGS
         try:
@@ -44,7 +44,7 @@ class RunFolder(Callback):
                 try:
                     (logs / f"version_{number}").mkdir()
                     return logs / f"version_{number}"
-                except FileExistsError:  # by another command, since we looked
+                except FileExistsError:  # another command has made it since we looked
                     number += 1
         except OSError as error:
             raise RunError(
@@ -57,7 +57,7 @@ class RunFolder(Callback):
 
 
 class Curves(TensorBoardLogger):
-    """TensorBoard's files in the run's folder."""
+    """A logger that writes TensorBoard's files into the run's folder."""
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.root, LOGS, default_hp_metric=False)
@@ -73,6 +73,10 @@ class Curves(TensorBoardLogger):
 
 
 def folder_of(trainer: pl.Trainer) -> Path:
-    """Returns where a run keeps its files: its own folder, or where the Trainer's logger writes."""
-    own = [callback.path for callback in trainer.callbacks if isinstance(callback, RunFolder)]  # type: ignore[attr-defined]  # it has
+    """Returns the folder of a run's files: the path of its RunFolder, or else the folder of the Trainer's logger."""
+    own = [
+        callback.path
+        for callback in trainer.callbacks  # type: ignore[attr-defined]  # the Trainer has them
+        if isinstance(callback, RunFolder)
+    ]
     return own[0] if own else Path(trainer.log_dir or trainer.default_root_dir)

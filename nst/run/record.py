@@ -1,4 +1,4 @@
-"""How a picture was made: the record that is written into it, and what of it holds no longer."""
+"""Records of how a picture was made, which are written into the picture, and the differences between two records."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from nst.pictures.decoding import read_metadata
 Record = dict[str, Any]
 
 LONGEST, DEEPEST = 256 << 10, 12
-"""Characters of a record, and how deep its lists and mappings may lie in each other; ours have thousands, and 6."""
+"""The most characters of a record, and the deepest nesting of its lists and mappings; our records have thousands of
+characters and a nesting of 6."""
 
 GROUPS = ("seed_everything", "trainer", "model", "data", "budget")
-"""Settings that make a picture; the others say where it goes, how it was resumed, and what is seen of the run."""
+"""Groups of settings that decide the picture. The others say where the picture is written, how the run was resumed, and
+what the run shows."""
 
 WATCHING = {"accelerator", "devices", "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary"}
 WATCHING |= {
@@ -38,20 +40,20 @@ WATCHING |= {
     "enable_autolog_hparams",
     "callbacks",
 }
-"""The Trainer's settings that say where a picture is made and what is seen of it."""
+"""The Trainer's settings that say on which device a picture is made and what the run shows."""
 
 LENGTH = {"data.steps", "data.min_improvement", "budget", "trainer.max_steps", "trainer.max_time"}
 LENGTH |= {"model.memory", "model.streaming", "trainer.precision"}
-"""Settings that may change where a run goes on: how far it goes, in how much memory, and what the hardware has."""
+"""Settings that a resumed run may change: its length, its memory, and the precision that the hardware has."""
 
 
 def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> Record:
-    """Describes a run, so that it can be made again.
+    """Returns the record of a run, from which the picture can be made again.
 
     Args:
         config: The resolved settings, plain values by group and key.
-        files: The files that went in, by the setting that named them, such as `data.content`.
-        network: The network and where its numbers come from, for people.
+        files: The input files, each by the setting that named it, such as `data.content`.
+        network: The network and where its weights come from, for people.
 
     Returns:
         Plain values: `versions`, `network`, `files` with their paths and SHA-256, and `config`.
@@ -66,11 +68,11 @@ def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> 
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that make a picture again."""
+    """Returns the settings that decide the picture."""
     kept = {key: config[key] for key in GROUPS if key in config}
     if "data" in kept:
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "max_pixels"}
-    if kept.get("model", {}).get("terms", 0) is None:  # which no record chooses
+    if kept.get("model", {}).get("terms", 0) is None:  # a record cannot choose terms
         kept["model"] = {key: value for key, value in kept["model"].items() if key != "terms"}
     usual = {name: parameter.default for name, parameter in signature(Trainer.__init__).parameters.items()}
     trainer = kept.get("trainer", {}).items()
@@ -86,9 +88,9 @@ def dump(record: Record, steps: int, complete: bool) -> str:
     """Writes a record as YAML of ASCII characters alone, which every picture format can hold.
 
     Args:
-        record: From `make`.
-        steps: Optimiser steps that were taken.
-        complete: Whether these were all.
+        record: The record, from `make`.
+        steps: Number of optimiser steps that were made.
+        complete: Whether the run has made all its steps.
     """
     return yaml.safe_dump({"steps": steps, "complete": complete, **record}, sort_keys=False, width=120).rstrip()
 
@@ -101,7 +103,7 @@ def read(path: str | os.PathLike[str], key: str = "config") -> Record:
         key: The setting that named the file, for error messages.
 
     Raises:
-        InputError: If there is no such file, or it holds no record.
+        InputError: If there is no such file, or the file holds no record.
     """
     if not Path(path).is_file():
         raise InputError(f"Expected --{key} to be a file, but {path} does not exist")
@@ -115,10 +117,10 @@ def read(path: str | os.PathLike[str], key: str = "config") -> Record:
 
 
 def parse(text: str) -> Record:
-    """Reads a record as plain values, whoever wrote it; its settings are as they were written (see `replay`).
+    """Reads a record from any source as plain values; its settings are not checked (see `replay`).
 
     Raises:
-        ValueError: If it is too long, too deep, or not a record; the message says what of it.
+        ValueError: If the text is too long, nested too deep, or not a record; the message says which.
     """
     record = plain(text)
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
@@ -134,10 +136,10 @@ def parse(text: str) -> Record:
 
 
 def plain(text: str) -> Any:
-    """Reads YAML of plain values, without aliases, within bounds.
+    """Reads YAML of plain values, without aliases, within LONGEST and DEEPEST.
 
     Raises:
-        ValueError: If it is too long or too deep, has aliases, or is no such YAML.
+        ValueError: If the text is too long, nested too deep, has aliases, or is not YAML of plain values.
     """
     if len(text) > LONGEST:
         raise ValueError(f"{len(text)} characters")
@@ -150,12 +152,12 @@ def plain(text: str) -> Any:
         return yaml.safe_load(text)
     except ValueError:
         raise
-    except Exception as error:  # the loader raises what it comes upon, such as a KeyError for `!!bool maybe`
+    except Exception as error:  # the loader raises errors of all kinds, such as a KeyError for `!!bool maybe`
         raise ValueError(f"no YAML: {type(error).__name__}") from None
 
 
 def differences(before: Record, now: Record) -> list[str]:
-    """Returns one line for each file that is no longer what it was, and one if the versions are others."""
+    """Returns one line for each file that has changed since the first record, and one line for changed versions."""
     lines = []
     for key, was in before.get("files", {}).items():
         is_now = now["files"].get(key)
@@ -171,7 +173,7 @@ def differences(before: Record, now: Record) -> list[str]:
 
 
 def unchanged(record: Record, files: Container[str]) -> bool:
-    """Whether all files of a record are among some files, by path, and are what they were."""
+    """Whether all files of a record are among given files, by path, and have not changed since the record."""
     for was in record.get("files", {}).values():
         path = was["path"]
         if path not in files or not Path(path).is_file() or sha256(path) != was["sha256"]:
@@ -180,9 +182,9 @@ def unchanged(record: Record, files: Container[str]) -> bool:
 
 
 def changes(before: Record, now: Record) -> list[str]:
-    """Returns what makes a picture and is not what it was, by key, with both values where these are settings.
+    """Returns the files and settings that decide the picture and differ between two records, by key with both values.
 
-    Files are compared by their SHA-256 and not by their names. How far a run goes, and in how much memory, may change.
+    Files are compared by their SHA-256 and not by their names. The settings in LENGTH may differ.
     """
     found = []
     files = [record.get("files", {}) for record in (before, now)]
@@ -205,7 +207,7 @@ def changes(before: Record, now: Record) -> list[str]:
 
 
 def _named(tree: Any, digests: Mapping[str, str]) -> Any:
-    """Returns nested settings with the digests of files in the place of their paths."""
+    """Returns nested settings in which the paths of files are replaced by the files' digests."""
     if isinstance(tree, dict):
         return {key: _named(value, digests) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,9 +1,9 @@
-"""What a picture's record may choose when the picture is made again.
+"""The settings that a picture's record may choose when the picture is made again.
 
-A record is data from a file, and the file may come from a stranger; a parser of configs imports and calls what a
-`class_path` names. So a record is read by a loader of plain values within bounds, and what is taken from it is a closed
-list: settings of the model and the data, each of the shape that it has to have, the seed, the precision, and an
-optimiser and a schedule by the names of torch's own. All else is left to the user's flags.
+A record is data from a file that may come from a stranger, and the parser of configs imports and calls whatever a
+`class_path` names. So a record is read as plain values within bounds, and only settings of a closed list are taken from
+it: settings of the model and the data, each of its expected shape, the seed, the budget, the precision, and an
+optimiser and a learning-rate schedule of torch's own, by name. All other settings are left to the user's flags.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from nst.errors import InputError, nearest
 from nst.scene.styles import Region, Style
 
 PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
-"""The one schedule that is not torch's own: Lightning's, which is torch's and says what it looks at."""
+"""The only schedule that is not torch's own: Lightning's subclass of torch's, which names the value that it follows."""
 
 LEFT = {"model": {"terms"}, "data": {"max_pixels", "init", "tile", "budget"}}
 """Settings that no record chooses: terms are code, a record that allows pictures of any size would allow decompression
-bombs, and what is linked to another setting is set by that one."""
+bombs, and `init`, `tile` and `budget` of the data are linked to other settings."""
 
 WORDS = {
     *("strong_wolfe", "min", "max", "rel", "abs", "total", "cos", "linear", "exp_range", "triangular", "triangular2"),
     *("original", "match_rms_adamw"),
 }
-"""Texts that optimisers and schedules take; any other might name what is called."""
+"""Texts that optimisers and schedules take; any other text might name code that is called."""
 
 
 class Replay:
@@ -37,16 +37,16 @@ class Replay:
 
     Args:
         config: The record's settings, plain values by group and key.
-        defaults: Those of a run that is told nothing, likewise.
+        defaults: The settings of a run without flags, plain values by group and key.
         known: The names of all settings, by group.
-        name: The picture, for error messages.
+        name: The picture's file, for error messages.
 
     Attributes:
-        config: What is taken, for the parser.
+        config: The settings that are taken, for the parser.
         left_out: Keys of settings that differ from the defaults and are not taken.
 
     Raises:
-        InputError: If a setting is unknown, or not of its shape.
+        InputError: If a setting is unknown, or not of its expected shape.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Replay:
         return self._scalar(key, value)
 
     def _entry(self, key: str, value: Any, kind: type) -> Any:
-        """A style or a region: a path, or plain values by the names of its fields."""
+        """Returns a style or a region: a path, or plain values by the names of its fields."""
         if not isinstance(value, dict):
             return self._scalar(key, value)
         names = [field.name for field in fields(kind)]
@@ -107,7 +107,7 @@ class Replay:
         }
 
     def _class(self, key: str, value: Any) -> Any:
-        """An optimiser or a schedule of torch's own, with numbers."""
+        """Returns an optimiser or a schedule of torch's own, whose arguments are numbers or WORDS."""
         if value is None and key == "model.lr_scheduler":
             return None
         names = OPTIMIZERS if key == "model.optimizer" else SCHEDULERS
@@ -136,10 +136,10 @@ class Replay:
         return value
 
     def _scalar(self, key: str, value: Any) -> Any:
-        """A number, or a text that no parser takes for more than a text."""
+        """Returns a number, or a text that every parser reads as a text."""
         if not isinstance(value, str):
             return self._number(key, value)
-        # bytes of a file name that are not UTF-8 are no print either, but harmless
+        # bytes of a file name that are not UTF-8 are not printable either, but harmless
         printable = all(x.isprintable() or "\udc80" <= x <= "\udcff" for x in value)
         if value.lstrip().startswith(("[", "{")) or not printable:
             raise self._misshapen(key, value, "a plain text")
@@ -178,7 +178,7 @@ def _short(value: Any) -> str:
 
 
 def _own(module: Any, base: type | tuple[type, ...]) -> set[str]:
-    """Returns the class paths of a module's own classes."""
+    """Returns the class paths of a module's public subclasses of a class."""
     found = inspect.getmembers(module, lambda x: inspect.isclass(x) and issubclass(x, base) and x is not base)
     return {f"{module.__name__}.{name}" for name, _ in found if not name.startswith("_")}
 

@@ -1,4 +1,4 @@
-"""Signals that ask a command to stop: at once, or while a run takes steps, after the step that is being made."""
+"""Signals that ask a command to stop: at once or, while a run makes steps, after the current step."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Ctrl-C, the polite end that systems and schedulers send, and a terminal that is closed."""
+"""The signals of Ctrl-C, of a system or scheduler that asks a process to end, and of a closed terminal."""
 
 
 class Stop:
-    """Listens for signals as long as a command runs, and puts back the handlers that were there before.
+    """Listens for signals as long as a command runs, and then restores the earlier signal handlers.
 
-    A signal raises a KeyboardInterrupt; while `stepping`, the first one is only noted. A signal that the program was
+    A signal raises a KeyboardInterrupt; while `stepping`, the first signal is only noted. A signal that the program was
     started to ignore, as by `nohup`, stays ignored.
 
     Attributes:
-        number: The first signal that came, or None.
-        stepping: Whether the run looks at `number` after each step.
+        number: The first signal that came; None before.
+        stepping: Whether the run checks `number` after each step.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
-        if threading.current_thread() is threading.main_thread():  # in others Python does not hand out signals
+        if threading.current_thread() is threading.main_thread():  # Python handles signals only there
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
@@ -61,7 +61,7 @@ class Stop:
         print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
 
     def _leave_terminal(self) -> None:
-        """Sends to nowhere what is printed from now on: a closed terminal takes no line, and a run would fail."""
+        """Discards all later output: printing to a closed terminal is an error, and the run would fail."""
         for stream in self._terminals:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream)
@@ -69,10 +69,10 @@ class Stop:
 
 
 class StopAfterStep(Callback):
-    """Ends a run after the step in which a signal came, so that what is kept is whole.
+    """Ends a run after the step in which a signal came, so that the checkpoint and the picture are complete.
 
     Args:
-        stop: What listens for signals.
+        stop: The listener for signals.
     """
 
     def __init__(self, stop: Stop) -> None:

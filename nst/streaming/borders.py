@@ -1,9 +1,9 @@
-"""Bands of rows, and what lies beyond a picture's upper and lower border.
+"""Bands of rows, and the rows beyond a picture's upper and lower border.
 
-A band has a few rows more than it answers for, on which these depend. At the picture's border there are none, or, where
-pictures tile, those of the opposite border. A buffer that bands are cut from then has a margin of copies, which is
-filled before it is read; on the way back the margin's gradient is added to the rows that it was copied from, which is
-the adjoint of filling it.
+A band consists of its own rows and a halo, the rows above and below on which the results of its own rows depend. Beyond
+the picture's border there is no halo or, where pictures tile, a halo of rows of the opposite border. For such a halo
+the buffer that bands are cut from has a margin of copied rows, which is filled before bands are read; in the backward
+pass the margin's gradient is added to the rows that were copied, which is the adjoint of filling the margin.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 
 
 class Band(NamedTuple):
-    """Rows of a stage's input.
+    """A band of rows of a stage's input.
 
     Attributes:
-        start: The first row that the band answers for.
-        stop: The row after the last one.
-        top: The first row that those depend on; below 0 for one beyond the border.
-        bottom: The row after the last one; likewise above the height.
+        start: The first of the band's own rows.
+        stop: The row after the last of the band's own rows.
+        top: The first row of the halo above; below 0 for a row beyond the upper border.
+        bottom: The row after the last row of the halo below; above the height for a row beyond the lower border.
     """
 
     start: int
@@ -32,33 +32,33 @@ class Band(NamedTuple):
     bottom: int
 
     def at(self, layer: str) -> Band:
-        """Returns the same rows of a layer: half as many after the pool.
+        """Returns the band of a layer's activations that belongs to this band: half as many rows after the pool.
 
-        Rounded up, as an odd row is pooled where pictures tile; where it is not, nothing is there to slice.
+        Halves are rounded up, as an odd row is pooled where pictures tile; elsewhere slices end before the missing row.
         """
         return Band(*((row + 1) // 2 for row in self)) if layer.startswith("pool") else self
 
     @property
     def own(self) -> slice:
-        """The rows that the band answers for, among all of the picture's."""
+        """The band's own rows, counted from the first row of the picture."""
         return slice(self.start, self.stop)
 
     @property
     def inner(self) -> slice:
-        """The rows that the band answers for, among the band's."""
+        """The band's own rows, counted from the first row of the band."""
         return slice(self.start - self.top, self.stop - self.top)
 
 
 class Borders(ABC):
-    """What lies beyond the upper and the lower border, and how gradients come back from there."""
+    """The rows beyond the upper and the lower border, and the way of their gradient back into the picture."""
 
     def bands(self, height: int, rows: int, halo: int) -> list[Band]:
         """Cuts an input into bands of at most `rows` rows (an even number) that overlap by a halo.
 
         Args:
             height: Rows of the input.
-            rows: Rows of a band; where they are no fewer, one band is all of the input.
-            halo: Rows above and below a band.
+            rows: Rows of a band without its halo; if the input has no more rows, one band is the whole input.
+            halo: Rows of the halo above and below a band.
         """
         if rows >= height:
             return [Band(0, height, 0, height)]
@@ -69,11 +69,11 @@ class Borders(ABC):
 
     @abstractmethod
     def within(self, top: int, bottom: int, height: int) -> tuple[int, int]:
-        """Returns what there is of rows from `top` to `bottom`, for an input of some height."""
+        """Limits the rows from `top` to `bottom` to the rows that an input of some height can supply."""
 
     @abstractmethod
     def rows(self, picture: Tensor, band: Band) -> Tensor:
-        """Returns a band's rows of a picture without a margin, (1, 3, H, W)."""
+        """Returns the rows of a band and its halo, cut from a picture without a margin, (1, 3, H, W)."""
 
     @abstractmethod
     def fill(self, x: Tensor, margin: int) -> None:
@@ -81,11 +81,11 @@ class Borders(ABC):
 
     @abstractmethod
     def fold(self, gradient: Tensor, margin: int) -> None:
-        """Adds the margin's gradient to that of the rows that filled it, in place: the adjoint of `fill`."""
+        """Adds the margin's gradient to the gradient of the rows that were copied, in place: the adjoint of `fill`."""
 
 
 class Cut(Borders):
-    """Nothing is there: the network pads, as it does a whole picture."""
+    """No rows beyond the borders: the network pads a band there as it pads a whole picture."""
 
     def within(self, top: int, bottom: int, height: int) -> tuple[int, int]:
         return max(top, 0), min(bottom, height)
@@ -120,7 +120,7 @@ class Wrap(Borders):
             gradient.index_add_(2, opposite, border.clone())
 
     def _borders(self, x: Tensor, margin: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the rows above and below, (1, C, margin, w), each with the indices of those that they copy."""
+        """Yields the margins above and below, (1, C, margin, w), each with the indices of the rows that it copies."""
         height = x.shape[2] - 2 * margin
         for first in (-margin, height) if margin else ():
             rows = torch.arange(first, first + margin, device=x.device)
@@ -133,5 +133,5 @@ def borders_of(padding: str) -> Borders:
 
 
 def margin_of(cuts: Sequence[Band]) -> int:
-    """Returns how many rows a buffer needs above and below its own, for bands of it."""
+    """Returns the rows of margin that a buffer needs above and below, given its bands."""
     return -cuts[0].top

@@ -1,11 +1,11 @@
-"""The operations of a step by hand: convolutions, pools and the masks of ReLUs, forward and backward.
+"""The network's operations without autograd: convolutions, pools and the masks of ReLUs, forward and backward.
 
-Each has a fast way, which stands on operators that torch does not promise, and a plain one with the same result within
-rounding, which is taken where the fast one is missing, refuses or does not pay.
+Each operation has a fast version, which uses operators that torch does not promise to keep, and a plain version with
+the same result within rounding, which runs where the fast version is missing, fails or is not faster.
 
-Pools and masks only compare and choose: they take activations for the integers of their bits, which a CPU compares two
-or three times as fast as bfloat16. The order is the same where nothing is negative, and a negative zero, which some
-ReLUs make, comes below the other.
+Pools and masks only compare and choose values: they read the bits of activations as integers, which a CPU compares two
+or three times as fast as bfloat16. Integers and activations have the same order where no activation is negative; a
+negative zero, which some ReLUs return, comes below the positive zero.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Convolution:
     Args:
         weight: (out, in, 3, 3).
         bias: (out,).
-        padding: What surrounds the input.
+        padding: Padding of the input.
         dtype: Type of the activations.
     """
 
@@ -47,14 +47,14 @@ class Convolution:
             self.weight, self.flipped = _pack(self.weight), _pack(self.flipped)
 
     def forward(self, x: Tensor, relu: bool) -> Tensor:
-        """Convolves activations, (N, in, h, w), and takes the ReLU if that is wanted, to (N, out, h, w)."""
+        """Convolves activations, (N, in, h, w), to (N, out, h, w), followed by the ReLU if `relu` is true."""
         margin = 1
         if self.padding != "zeros":
             x, margin = self._pad(x), 0
         return self._convolve(x, self.weight, self.bias, margin, relu)
 
     def backward(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """Returns the gradient of the input, given that of the output and the input."""
+        """Returns the gradient of the input, given the gradient of the output and the input."""
         if self.padding == "zeros":
             return self._convolve(gradient, self.flipped, None, 1, False)
         return pull_back(self._pad, x, self._convolve(gradient, self.flipped, None, 2, False))
@@ -71,7 +71,7 @@ class Convolution:
 
 
 def _pack(weight: Tensor) -> Tensor:
-    """Lays weights out as oneDNN wants them for large inputs; for small ones it may reorder them at each call."""
+    """Lays weights out as oneDNN needs them for large inputs; for small inputs it may reorder them at each call."""
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, ONES, ONES, ONES, 1)
     return packed
 
@@ -84,30 +84,31 @@ def _packed(x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: b
 
 
 def _plainly(library: bool) -> AbstractContextManager[Any]:
-    """Returns the context in which torch convolves by its own code, where oneDNN cannot."""
+    """Returns the context of a convolution, without oneDNN where `library` is false: torch then uses its own code."""
     return nullcontext() if library else torch.backends.mkldnn.flags(enabled=False)
 
 
 @cache
 def packs(dtype: torch.dtype) -> bool:
-    """Whether weights of a type are packed for oneDNN: where it can and where that pays.
+    """Whether weights of a type are packed for oneDNN: where oneDNN supports packing and packed weights are faster.
 
-    On processors with AVX512 or matrix units one layout serves nearly all sizes. On others oneDNN wants another one for
-    small inputs and reorders the weights at every call: conv5_1 at 5×8 took 21 ms instead of 0.5 (AMD Zen 3, AVX2).
+    On processors with AVX512 or matrix units one layout serves nearly all sizes. On other processors oneDNN needs
+    another layout for small inputs and reorders the weights at every call: conv5_1 at 5×8 took 21 ms instead of 0.5 ms
+    (AMD Zen 3, AVX2).
     """
     if not torch.backends.mkldnn.is_available() or dtype == torch.float64 or not _has_wide_vectors():
         return False
     weight = torch.zeros(16, 16, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
     try:
         _packed(torch.zeros_like(weight), _pack(weight), None, 1, True)
-    except (RuntimeError, AttributeError):  # this type is not for this processor, or torch no longer has the operator
+    except (RuntimeError, AttributeError):  # the processor lacks this type, or torch no longer has the operator
         return False
     return True
 
 
 @cache
 def has_onednn(dtype: torch.dtype) -> bool:
-    """Whether oneDNN convolves in a type on this processor; where it cannot, torch may ask it all the same."""
+    """Whether oneDNN can convolve in a type on this processor; where it cannot, torch may call it all the same."""
     x = torch.zeros(1, 16, 8, 8, dtype=dtype).contiguous(memory_format=torch.channels_last)
     try:
         nnf.conv2d(x, x.new_zeros(16, 16, 3, 3), padding=1)
@@ -123,11 +124,11 @@ def _has_wide_vectors() -> bool:
 
 
 def mask(gradient: Tensor, y: Tensor) -> None:
-    """Turns the gradient of a ReLU's output into that of its input, in place.
+    """Turns the gradient of a ReLU's output into the gradient of the ReLU's input, in place.
 
     Args:
-        gradient: (N, C, h, w), changed.
-        y: The output, of the same shape and type.
+        gradient: The gradient, (N, C, h, w), changed.
+        y: The ReLU's output, of the gradient's shape and type.
     """
     into = _bits(gradient)
     _gate(into, _bits(y), 0, into)
@@ -137,30 +138,30 @@ def max_pool(x: Tensor) -> Tensor:
     """Pools activations to the maxima of 2×2 windows; an odd last row or column is left out.
 
     Args:
-        x: (N, C, h, w), the output of a ReLU, channels last in memory.
+        x: The output of a ReLU, (N, C, h, w), channels last in memory.
 
     Returns:
-        (N, C, h // 2, w // 2), likewise.
+        The maxima, (N, C, h // 2, w // 2), channels last in memory.
     """
     rows = _larger(*_pairs(x).unbind(3))
     return _larger(*rows.unflatten(1, (-1, 2)).unbind(2)).permute(0, 3, 1, 2)
 
 
 def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    """Returns the gradient of the input of `max_pool`: it goes to the first maximum of each window.
+    """Returns the gradient of the input of `max_pool`: a window's gradient goes to the window's first maximum.
 
-    Where all of a window is 0 it goes to any of its values: the ReLU before lets none of it through.
+    In a window of zeros the gradient may go to any value, as the ReLU before the pool lets none of it through.
 
-    The maximum is found again from the input, in two halves: as fast as following indices, which take more memory than
-    what they point into.
+    The maximum is found again from the input, first within rows and then between rows: as fast as following indices,
+    which take more memory than the activations that they point into.
 
     Args:
-        gradient: That of the output, (N, C, h // 2, w // 2), channels last in memory.
-        x: The input, (N, C, h, w), likewise.
+        gradient: The gradient of the output, (N, C, h // 2, w // 2), channels last in memory.
+        x: The input, (N, C, h, w), channels last in memory.
     """
     h, w = gradient.shape[2:]
     result = torch.empty_like(x, memory_format=torch.channels_last)
-    result[:, :, 2 * h :] = 0  # what does not fill a window
+    result[:, :, 2 * h :] = 0  # an odd last row or column is in no window
     result[:, :, :, 2 * w :] = 0
     left, right = _pairs(x).unbind(3)  # each (N, 2h, w, C)
     top, bottom = _larger(left, right).unflatten(1, (h, 2)).unbind(2)  # each (N, h, w, C)
@@ -171,7 +172,7 @@ def max_pool_gradient(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def _larger(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the larger of each two activations."""
+    """Returns the elementwise maximum of activations."""
     return torch.maximum(_bits(a), _bits(b)).view(a.dtype)
 
 
@@ -182,7 +183,7 @@ def _bits(x: Tensor) -> Tensor:
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """Views (N, C, h, w) as neighbours in a row, (N, 2 ⌊h/2⌋, ⌊w/2⌋, 2, C); an odd rest is left out."""
+    """Views (N, C, h, w) as pairs of neighbours in a row, (N, 2 ⌊h/2⌋, ⌊w/2⌋, 2, C), without an odd row or column."""
     height, width = x.shape[2:]
     whole = x.permute(0, 2, 3, 1)[:, : height - height % 2, : width - width % 2]
     pairs: Tensor = whole.unflatten(2, (-1, 2))
@@ -191,14 +192,14 @@ def _pairs(x: Tensor) -> Tensor:
 
 def _split(gradient: Tensor, a: Tensor, b: Tensor, first: Tensor, second: Tensor) -> None:
     """Writes each value of a gradient into `first` where a is at least b, else into `second`, and 0 into the other."""
-    torch.sub(a, b, out=second)  # not of bits: those of a negative zero are the lowest integer, and would overflow
+    torch.sub(a, b, out=second)  # not of bits: the bits of a negative zero are the lowest integer, and would overflow
     gradient, first, second = _bits(gradient), _bits(first), _bits(second)
     _gate(gradient, second, -1, first)
     torch.sub(gradient, first, out=second)
 
 
 def _gate(gradient: Tensor, values: Tensor, threshold: int, out: Tensor) -> None:
-    """Writes integers into `out` where the values, integers too, are above a threshold, and 0 elsewhere."""
+    """Writes the gradient into `out` where `values` are above a threshold, and 0 elsewhere; all are integers."""
     if gates(gradient.device.type):
         torch.ops.aten.threshold_backward.grad_input(gradient, values, threshold, grad_input=out)
     else:
@@ -207,7 +208,7 @@ def _gate(gradient: Tensor, values: Tensor, threshold: int, out: Tensor) -> None
 
 @cache
 def gates(device: str) -> bool:
-    """Whether the gradient of a threshold is to be had for integers on a kind of device, written where we say."""
+    """Whether a kind of device has the gradient of a threshold for integers with an output tensor of our own."""
     x = torch.zeros(1, dtype=torch.int16, device=device)
     try:
         torch.ops.aten.threshold_backward.grad_input(x, x, 0, grad_input=x)
@@ -217,7 +218,7 @@ def gates(device: str) -> bool:
 
 
 def pull_back(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> Tensor:
-    """Returns the gradient of a function's input from that of its output."""
+    """Returns the gradient of a function's input, given the gradient of its output, by autograd."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (result,) = torch.autograd.grad(function(x), x, gradient)

@@ -1,4 +1,4 @@
-"""How a picture is looked at in the memory that there is: its stages keep activations or work in bands."""
+"""How the network runs on a picture in the available memory: each stage keeps its activations or works in bands."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from nst.streaming.stages import Stage, sides
 Streaming = Literal["auto", "on", "off"]
 
 BAND_HALOS = (64, 32, 16, 8, 4)
-"""Rows of a band, in halos: taller bands compute less twice and take more memory."""
+"""Rows of a band as multiples of the halo: taller bands compute fewer rows twice and take more memory."""
 
 PEAK_FACTOR = 2.25
-"""What a band, or a picture that is no stream, takes over what it holds at its peak: freed memory in pieces that fit
-nothing else. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels. Where memory is scarce, bands return theirs
-after each stage."""
+"""Memory that a band, or a picture without bands, takes over the memory of its tensors at the peak: the difference is
+freed memory in pieces that fit no other tensor. Up to 2.1 was measured, for VGG19 at 512 to 4096 pixels. Where memory
+is scarce, bands return their freed memory after each stage."""
 
 REUSE_FACTOR, RETURN_SLOWDOWN = 2.5, 1.4
-"""Times its need that bands must have available to keep the memory that stages freed for each other, and the times that
-they take where each stage returns it instead."""
+"""The available memory, over a plan's need, from which stages keep freed memory for each other; and the factor on the
+plan's time where each stage returns its freed memory instead."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A way through the network for pictures of one size.
+    """How the network runs on pictures of one size.
 
     Attributes:
-        rows: Rows of a band in each stage; a stage whose input has no more keeps its activations.
-        needed: Bytes that it takes at its peak, without the picture, the weights and the targets.
-        work: Its operations over those of a picture in memory.
+        rows: Rows of a band in each stage; a stage whose input has no more rows keeps its activations.
+        needed: Bytes that the plan takes at its peak, without the picture, the weights and the targets.
+        work: Operations of the plan over the operations for a picture whose activations are all kept in memory.
     """
 
     rows: tuple[int, ...]
@@ -39,31 +39,31 @@ class Plan:
 
     @property
     def streams(self) -> bool:
-        """Whether anything is computed twice."""
+        """Whether any activations are computed twice."""
         return self.work > 1
 
     def returns_memory(self, available: float) -> bool:
-        """Whether each stage has to return the memory that it freed, as others need other sizes."""
+        """Whether each stage has to return its freed memory, as other stages need tensors of other sizes."""
         return self.streams and REUSE_FACTOR * self.needed > available
 
     def time(self, available: float) -> float:
-        """Returns how long it takes over a picture in memory."""
+        """Returns the plan's time over the time for a picture whose activations are all kept in memory."""
         return self.work * (RETURN_SLOWDOWN if self.returns_memory(available) else 1)
 
 
 def whole(stages: Sequence[Stage], height: int, width: int) -> Plan:
-    """Returns the plan for a picture in memory."""
+    """Returns the plan that keeps all activations in memory."""
     return _plan(stages, height, width, sides(stages, height))
 
 
 def streamed(stages: Sequence[Stage], height: int, width: int) -> list[Plan]:
-    """Returns the plans that look at the picture in bands, fewest operations first."""
+    """Returns the plans that work in bands, fewest operations first."""
     plans = {_plan(stages, height, width, rows) for rows in _choices(stages, height)}
     return sorted((plan for plan in plans if plan.streams), key=lambda plan: (plan.work, plan.needed))
 
 
 def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, available: float) -> Plan:
-    """Returns the fastest plan that fits into the bytes that are available, or else the smallest one."""
+    """Returns the fastest plan that fits into the available bytes, or else the plan that needs the fewest."""
     if mode != "on" and (mode == "off" or whole(stages, height, width).needed <= available):
         return whole(stages, height, width)
     plans = streamed(stages, height, width) or [whole(stages, height, width)]
@@ -72,12 +72,12 @@ def choose(mode: Streaming, stages: Sequence[Stage], height: int, width: int, av
 
 
 def _choices(stages: Sequence[Stage], height: int) -> Iterator[list[int]]:
-    """Yields rows for each stage: the last ones may keep everything, as they are small and cost the most."""
+    """Yields rows of a band for each stage: the last stages, small and the costliest, may keep their activations."""
     heights = sides(stages, height)
     for halos in BAND_HALOS:
         for last in range(len(stages)):
             rows = [max(2, min(halos * stage.halo, side)) for stage, side in zip(stages, heights, strict=True)]
-            # the first stage has two bands at least: else it would be no stream
+            # the first stage has at least two bands: else the plan would not stream
             rows[0] = min(rows[0], max(2, (height + 1) // 2 + (height + 1) // 2 % 2))
             yield [heights[i] if i >= len(stages) - last else count for i, count in enumerate(rows)]
 
@@ -94,7 +94,7 @@ def _plan(stages: Sequence[Stage], height: int, width: int, rows: Sequence[int])
         work += forward[i] * (3 * (1 + 2 * stage.halo / count) if banded else 2)
         inputs.append(stage.channels[0] * h * w * size if i else 0)
         stage_kept = 0.0 if banded else stage.kept_values * h * w * size
-        # on the way back: the gradient of the output besides what is held, and what a band works with
+        # in the backward pass: the gradient of the output besides the held activations, and a band's workspace
         values = PEAK_FACTOR * (stage.kept_values + 4 * max(stage.channels)) if banded else 4 * max(stage.channels)
         workspace = seen * w * size * values
         output = stage.channels[-1] * (h // 2) * (w // 2) * size

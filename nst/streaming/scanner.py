@@ -1,4 +1,4 @@
-"""Runs the network on a picture, whole or band by band: the statistics of its activations as one node of the graph."""
+"""Runs the network on a picture, whole or band by band; the statistics of its activations are one autograd node."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from nst.streaming.walk import OnBand, Visit, Walk, empty
 log = logging.getLogger(__name__)
 
 LOADED, OVERHEAD = 280 << 20, 100 << 20
-"""Bytes that a run takes besides tensors: what it loads beyond torch, Lightning above all; and what it takes later on,
-such as the logger's and what the allocator cannot use again."""
+"""Bytes that a run takes besides tensors: for libraries that are loaded beyond torch, Lightning above all; and for
+later allocations, such as the logger's, and freed memory that the allocator cannot use again."""
 
 
 class _Statistics(torch.autograd.Function):
-    """The statistics of a picture's activations, flat, as one node of the graph."""
+    """The autograd node from a picture to the statistics of its activations, flattened to tensors."""
 
     @staticmethod
     def forward(
@@ -64,7 +64,7 @@ class _Statistics(torch.autograd.Function):
 
 
 class _PixelStatistics(torch.autograd.Function):
-    """What a picture's own pixels add up to for one observer, flat, in bands of rows."""
+    """The autograd node from a picture to one observer's statistics of its pixels, flattened, in bands of rows."""
 
     @staticmethod
     def forward(ctx: Any, picture: Tensor, observer: PixelObserver, form: dict[str, Statistics], rows: int) -> Any:
@@ -93,7 +93,7 @@ class _PixelStatistics(torch.autograd.Function):
 
 
 def _rows_and_below(picture: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Yields a picture's rows, some at a time, the row under them, which under the last is the first, and the end."""
+    """Yields bands of rows, each with the row under it (the first row for the last band) and whether it is the last."""
     height = picture.shape[2]
     for top in range(0, height, rows):
         last = top + rows >= height
@@ -106,31 +106,31 @@ def _flat(sums: Mapping[str, Statistics]) -> tuple[Tensor, ...]:
 
 
 def _form(sums: Mapping[str, Statistics]) -> dict[str, Statistics]:
-    """Returns the form of statistics without their tensors, which would hold the graph that holds them."""
+    """Returns statistics with None for each tensor: a tensor would hold the graph that holds the tensor."""
     return {name: found.unflatten([None] * len(found.flatten())) for name, found in sums.items()}
 
 
 def _put_back(flat: Iterable[Any], form: Mapping[str, Statistics]) -> dict[str, Statistics]:
-    """Puts flat statistics, or their gradients, back into the form that losses know."""
+    """Puts flattened statistics, or their gradients, back into statistics of a form."""
     rest = iter(flat)
     return {name: found.unflatten([next(rest) for _ in found.flatten()]) for name, found in form.items()}
 
 
 class Scanner:
-    """Runs the network on pictures, whole or band by band, and gathers what observers want of it.
+    """Runs the network on pictures, whole or band by band, and gathers the statistics that observers ask for.
 
     Args:
-        features: The network.
-        mode: `off` looks at whole pictures, `on` in bands, `auto` in bands where a whole picture needs more than is
-            available.
-        available: Bytes that it may take, besides the picture, the network's weights and the targets.
-        device: Where the pictures will be when they are looked at; None for where they are.
+        features: The feature extractor.
+        mode: `off` runs on whole pictures, `on` in bands, `auto` in bands where a whole picture needs more memory than
+            is available.
+        available: Bytes that the scanner may take, besides the picture, the network's weights and the targets.
+        device: The device on which pictures will be when the network runs; None for the device that they are on.
 
     Attributes:
-        on_band: Is told of each band of rows that is done; of none where a picture is looked at whole.
+        on_band: Callback, called after each band of rows; never called where the network runs on whole pictures.
 
     Raises:
-        InputError: If there is no such mode.
+        InputError: If the mode is unknown.
     """
 
     def __init__(
@@ -143,12 +143,12 @@ class Scanner:
         check_choice("model.streaming", mode, Streaming)
         self.mode: Streaming
         self.features, self.mode, self.available, self.device = features, mode, available, device
-        self._available_now = math.inf  # now, in a run that goes on with an earlier one's figure
+        self._available_now = math.inf  # bytes now, in a resumed run that keeps its earlier figure
         self.on_band: OnBand = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
 
     def statistics(self, picture: Tensor, observed: Observers) -> dict[str, Statistics]:
-        """Returns what observers want to know of a picture, (1, 3, H, W), by name, with its gradient."""
+        """Returns the statistics, differentiable, that observers gather of a picture, (1, 3, H, W), by name."""
         keep = torch.is_grad_enabled() and picture.requires_grad
         walk, form = self._walk(picture), dict[str, Statistics]()
         found = _put_back(_Statistics.apply(picture, walk, observed, form, keep), form)
@@ -185,7 +185,7 @@ class Scanner:
 
         Args:
             picture: The painting.
-            distances: The distances that visit at it, by layer.
+            distances: The style distances that take the statistics, by layer.
             guides: Weights of the positions by layer, (1, 1, h, w); None for 1 everywhere.
         """
         found: dict[str, Pooled] = {}
@@ -199,17 +199,17 @@ class Scanner:
         return found
 
     def plan(self, picture: Tensor) -> Plan:
-        """Returns how a picture, (1, 3, H, W), is looked at."""
+        """Returns the plan for a picture, (1, 3, H, W)."""
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.available)
 
     def go_on_with(self, available: float, pictures: Iterable[Tensor]) -> None:
-        """Takes what was available to a run before it was stopped, unless there is less now.
+        """Plans with the bytes that were available to a run before it was stopped, if these plans fit into memory now.
 
-        So its bands are what they were, and its sums are the same to the last bit.
+        So the bands stay the same, and the sums are the same to the last bit.
 
         Args:
-            available: Bytes.
-            pictures: Pictures of the sizes that the run still has before it, (1, 3, H, W).
+            available: Bytes that were available before the stop.
+            pictures: Pictures of the sizes that the run still has to make, (1, 3, H, W).
         """
         self._available_now, self.available = self.available, available
         if any(self.plan(picture).needed > self._available_now for picture in pictures):
@@ -219,7 +219,7 @@ class Scanner:
         walk = self._walk(picture)
         with plain(picture.device):
             walk.forward(picture, visit, keep=False)
-        memory.return_heap()  # steps need other sizes
+        memory.return_heap()  # steps need tensors of other sizes
 
     def _walk(self, picture: Tensor) -> Walk:
         plan = self.plan(picture)
@@ -253,32 +253,32 @@ def scanner_for(
     """Makes a scanner that works in the memory that a run has.
 
     Args:
-        features: The network.
-        observed: What looks at its activations.
+        features: The feature extractor.
+        observed: The observers of the picture.
         optimizer: The optimiser of the picture.
         picture: A picture of the run's largest size, (1, 3, H, W).
-        copies: Of such pictures, those that the run is still to make, besides what the optimiser remembers.
-        mode: As for a Scanner.
-        budget: Bytes that the run may take beyond loading torch, with all tensors that are there by now; None for what
-            is free.
-        coarse: A small picture, (1, 3, h, w), that each step looks at as well.
-        device: Where the run will be, which the network and the pictures are still to be brought to; None for where
-            the picture is.
+        copies: Tensors of this size that the run has yet to allocate, without the optimiser state.
+        mode: See Scanner.
+        budget: Bytes that the run may take beyond loading torch, with all tensors that exist by now; None for all free
+            memory.
+        coarse: A small picture, (1, 3, h, w), on which the network runs in each step as well.
+        device: The device of the run, to which the network and the pictures are moved later; None for the device of
+            the picture.
 
     Raises:
-        InputError: If they are too few, or there is no such mode.
+        InputError: If the memory is too small, or the mode is unknown.
     """
     device = device or picture.device
     scanner = Scanner(features, mode, device=device)
     there = memory.free(device) if budget is None else budget
     taken = 0 if budget is None else memory.held(device) + (LOADED if device.type == "cpu" else 0)
-    if device.type != picture.device.type:  # where the network is not yet
+    if device.type != picture.device.type:  # the network is not there yet
         taken += sum(x.nbytes for x in features.buffers())
     item = working_type(picture, device).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
-    # whose gradients wait for that of the others
+    # the gradients of these terms are kept until all are added
     copies += observed.pixel_terms + (coarse is not None)
-    # the network's weights for the way there and for the way back
+    # the network's weights, laid out for the forward and for the backward pass
     taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
     for seen in [picture] if coarse is None else [picture, coarse]:
         taken += sum(item * math.prod(features.shape(layer, *seen.shape[2:])) for layer in observed.kept_layers)
@@ -308,7 +308,7 @@ def _unless(mode: Streaming) -> str:
 
 
 def working_type(picture: Tensor, device: torch.device | None = None) -> torch.dtype:
-    """Returns the type of the network's activations: autocast's where it is on for a device, else the picture's."""
+    """Returns the type of activations: the type of autocast where it is on for a device, else the picture's type."""
     kind = (device or picture.device).type
     there = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if there else picture.dtype

@@ -1,8 +1,8 @@
-"""The network between two pools, forward and backward by hand.
+"""A stage, the layers of the network up to and with a pool, forward and backward without autograd.
 
 The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
 float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
-weights; what a loss adds to a gradient is added in place. `kernels.py` has the operations.
+weights; losses add their gradients in place. `kernels.py` has the operations.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from nst.network.features import Features
 from nst.streaming.kernels import Convolution, mask, max_pool, max_pool_gradient, pull_back
 
 Visit = Callable[[str, Tensor], None]
-"""Is shown a layer's name and its activations, (N, C, h, w)."""
+"""Callback that takes a layer's name and its activations, (N, C, h, w)."""
 
 Pull = Callable[[str, Tensor, Tensor | None], Tensor]
-"""Takes a layer's name, its activations and the gradient so far, and returns it with that of the losses."""
+"""Callback that takes a layer's name, activations and gradient so far; returns the sum with the losses' gradient."""
 
 
 class Stage:
     """The layers from one pool to the next.
 
     Args:
-        features: The network.
-        layers: Names of the layers, in their order.
+        features: The feature extractor.
+        layers: Names of the stage's layers, in the network's order.
         dtype: Type of the activations.
     """
 
@@ -47,9 +47,9 @@ class Stage:
         self.channels = [weights[0].shape[1], *(len(weight) for weight in weights)]
         """Channels of the input and of each convolution."""
         self.kept_values = sum(self.channels[1:]) + (self.channels[-1] // 4 if self.pools else 0)
-        """Values for each position of the input that the way back needs."""
+        """Values that the backward pass needs, for each position of the input."""
         self.operations = sum(weight.numel() for weight in weights)
-        """Multiplications for each position of the input, one way."""
+        """Multiplications of the forward pass, for each position of the input."""
 
     @property
     def pools(self) -> bool:
@@ -58,14 +58,14 @@ class Stage:
 
     @property
     def takes_maxima(self) -> bool:
-        """Whether its pool is `max_pool`, which knows no opposite border."""
+        """Whether the stage's pool is `max_pool`, which does not wrap around to the opposite border."""
         return self.features.pooling == "max" and self.features.padding != "circular"
 
     @property
     def halo(self) -> int:
-        """Rows above and below that a row of the output depends on, rounded up to whole windows of the pool.
+        """Rows of input above and below that a row of the output depends on, rounded up to whole windows of the pool.
 
-        Where pictures tile one more: an odd row is pooled with one of the opposite border.
+        Where pictures tile, one row more: an odd row is pooled with a row of the opposite border.
         """
         rows = len(self.convolutions) + (self.features.padding == "circular")
         return rows + rows % 2
@@ -74,11 +74,11 @@ class Stage:
         """Runs the stage.
 
         Args:
-            x: Its input, (N, C, h, w), channels last in memory.
-            visit: Is shown each layer that a loss asked for.
+            x: The stage's input, (N, C, h, w), channels last in memory.
+            visit: Called for each layer that a loss asked for.
 
         Returns:
-            What `backward` needs and the output, by layer.
+            The activations that `backward` needs and the output, by layer.
         """
         activations: dict[str, Tensor] = {}
         for name, following in zip(self.layers, [*self.layers[1:], ""], strict=True):
@@ -101,8 +101,8 @@ class Stage:
         Args:
             x: The input that `forward` was given.
             activations: What `forward` returned; it is emptied.
-            gradient: That of the output, (N, C', h', w'); None for 0.
-            pull: Adds the losses' gradient to that of each layer that they asked for.
+            gradient: The gradient of the output, (N, C', h', w'); None for 0.
+            pull: Adds the losses' gradient to the gradient of each layer that a loss asked for.
 
         Returns:
             The gradient of the input, (N, C, h, w).
@@ -123,7 +123,7 @@ class Stage:
                 if not masked:
                     mask(gradient, y)
             elif self.takes_maxima:
-                # The ReLU's zeros, on a quarter of the values: a window whose maximum is 0 passes nothing on.
+                # The ReLU's mask, on a quarter of the values: a window whose maximum is 0 has no gradient.
                 masked = self.layers[i - 1] not in self.taps
                 if masked:
                     assert y is not None
@@ -148,7 +148,7 @@ def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
 
 
 def sides(stages: Sequence[Stage], side: int) -> list[int]:
-    """Returns the height, or the width, of each stage's input, given that of the picture."""
+    """Returns the height, or the width, of each stage's input, given the picture's height or width."""
     found = [side]
     for stage in stages[1:]:
         found.append(stage.features.pooled(found[-1]))

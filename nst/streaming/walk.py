@@ -1,9 +1,9 @@
-"""One way through the network and back, at once or in bands of rows, with the same result.
+"""A forward and a backward pass through the network, on the whole picture or in bands of rows, with the same result.
 
-A stage of the network (see `stages.py`) works on bands of its input, one after another. The first time through, what a
-band adds to the statistics is summed and only the pooled rows are kept, the next stage's input. On the way back each
-band is computed again and its gradient carried from the stage's output to its input. A stage of one band keeps its
-activations instead: a picture in memory is one band in every stage. `borders.py` cuts the bands.
+A stage of the network (see `stages.py`) works on bands of its input, one after another. In the forward pass the
+statistics of the bands are added, and only the pooled rows are kept: they are the next stage's input. In the backward
+pass each band is computed again, and its gradient is carried from the stage's output to the stage's input. A stage of
+one band keeps its activations instead: a picture in memory is one band in every stage. `borders.py` cuts the bands.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from nst.streaming.borders import Band, borders_of, margin_of
 from nst.streaming.stages import Stage, sides
 
 Visit = Callable[[str, Tensor, slice], None]
-"""Is shown a layer's name, activations of some of its rows, (N, C, h, w), and which rows they are."""
+"""Callback that takes a layer's name, the activations of a band, (N, C, h, w), and the band's rows in the layer."""
 
 OnBand = Callable[[int, int], None]
-"""Is told how many bands are done, and of how many: all those there and, where there is a gradient, back."""
+"""Callback that takes the number of bands done and of all bands: of the forward pass and, with a gradient, of both."""
 
 
 class Walk:
-    """One way through the network for one picture, and back.
+    """A forward pass through the network for one picture, and the backward pass.
 
     Args:
-        features: The network.
-        stages: Its stages.
+        features: The feature extractor.
+        stages: The stages of the network.
         rows: The rows of a band, for each stage.
-        on_band: Is told of each band that is done.
-        returns_memory: Whether each stage returns the memory that it freed, as others need other sizes.
+        on_band: Called after each band.
+        returns_memory: Whether each stage returns its freed memory, as other stages need tensors of other sizes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Walk:
         self.activations: list[dict[str, Tensor]] = []
 
     def forward(self, picture: Tensor, visit: Visit, keep: bool) -> None:
-        """Shows the activations that losses asked for, and keeps what the way back needs if that is wanted."""
+        """Calls `visit` with the activations that losses asked for; with `keep`, keeps what the backward pass needs."""
         x: Tensor | None = picture
         parts = zip(self.stages, sides(self.stages, picture.shape[2]), self.rows, strict=True)
         self.cuts = [self.borders.bands(height, rows, stage.halo) for stage, height, rows in parts]
@@ -85,10 +85,10 @@ class Walk:
                 return_heap()
 
     def backward(self, add: Callable[[str, Tensor, Tensor, slice], None]) -> Tensor:
-        """Returns the picture's gradient; there is one way back for each way there.
+        """Returns the picture's gradient; each forward pass has one backward pass.
 
         Args:
-            add: Adds to a gradient, its second argument, what the losses have for the activations, its third.
+            add: Adds the losses' gradient of the activations, its third argument, to the gradient, its second argument.
         """
         gradient: Tensor | None = None
         for i in reversed(range(len(self.stages))):
@@ -109,12 +109,10 @@ class Walk:
     def _backward_in_bands(
         self, i: int, x: Tensor, gradient: Tensor | None, add: Callable[[str, Tensor, Tensor, slice], None]
     ) -> Tensor:
-        """Carries a gradient from the output of a stage to its input, and puts it into the input's place."""
+        """Carries a gradient from a stage's output to its input, and writes it into the memory of the input."""
         stage, cuts, margin = self.stages[i], self.cuts[i], margin_of(self.cuts[i])
         into, tail = x, x[:, :, :0]
-        if (
-            i == 0 or self.activations[-1]
-        ):  # but for the picture, and for what the stage before has activations as its output
+        if i == 0 or self.activations[-1]:  # not into the picture, nor into activations that the stage before kept
             height = cuts[-1].stop + 2 * margin
             into = x.new_empty((*x.shape[:2], height, x.shape[3])) if i == 0 else torch.empty_like(x)
         for band, top in zip(cuts, [*(band.top for band in cuts[1:]), cuts[-1].bottom], strict=True):
@@ -124,7 +122,7 @@ class Walk:
             piece = stage.backward(source, activations, above, _pull(band, add))
             piece = piece / self.features.deviation if i == 0 else piece
             piece[:, :, : tail.shape[2]] += tail
-            # rows above the next band's are done: their gradient is whole, and nothing depends on them any more
+            # the rows above the next band are done: their gradient is complete, and no later band reads them
             into[:, :, band.top + margin : top + margin] = piece[:, :, : top - band.top]
             tail = piece[:, :, top - band.top :].clone()
             self._tick()
@@ -144,7 +142,7 @@ class Walk:
         return self.features.normalize(rows).to(self.stages[0].dtype, memory_format=torch.channels_last)
 
     def _embed(self, gradient: Tensor, band: Band) -> Tensor:
-        """Returns the gradient of a band's rows: 0 for those that it does not answer for."""
+        """Returns the gradient of a band's rows: 0 in the halo."""
         top, bottom = self.borders.within(band.top, band.bottom, gradient.shape[2])
         piece = empty((*gradient.shape[:2], bottom - top, gradient.shape[3]), gradient).zero_()
         piece[:, :, band.inner] = gradient[:, :, band.own]
@@ -156,7 +154,7 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _within(band: Band, visit: Visit) -> Callable[[str, Tensor], None]:
-    """Shows the rows that a band answers for."""
+    """Returns a callback that calls `visit` with a band's own rows."""
 
     def show(layer: str, y: Tensor) -> None:
         rows = band.at(layer)
@@ -168,7 +166,7 @@ def _within(band: Band, visit: Visit) -> Callable[[str, Tensor], None]:
 def _pull(
     band: Band, add: Callable[[str, Tensor, Tensor, slice], None]
 ) -> Callable[[str, Tensor, Tensor | None], Tensor]:
-    """Adds to the gradient of the rows that a band answers for."""
+    """Returns a callback that adds the losses' gradient to the gradient of a band's own rows."""
 
     def pull(layer: str, y: Tensor, gradient: Tensor | None) -> Tensor:
         rows = band.at(layer)

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from nst.cli import presets
 from nst.cli.main import main
+from nst.run import record
 from tests.helpers import fit
 
 SMALL = ["--data.size", "48", "--data.steps", "1", "--trainer.enable_progress_bar", "false"]
@@ -59,3 +61,17 @@ def test_a_reader_that_has_seen_enough_gets_no_error() -> None:
     command = f"{sys.executable} -m nst presets | true"
     made = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert made.stdout + made.stderr == ""
+
+
+@pytest.mark.usefixtures("pair")
+def test_a_run_without_a_config_is_starry_whatever_lies_in_the_folder() -> None:
+    Path("starry").write_text("data: {size: 40}\n")
+    network = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.min_size", "40"]
+    pictures = ["--data.content", "photo.png", "--data.style", "painting.png", "--output", "a.png"]
+    assert main(["fit", *network, *pictures, *SMALL]) == 0
+    made = record.read("a.png")["config"]
+    starry = yaml.safe_load(presets.paths()["starry"].read_text())
+    assert made["data"]["afar"] == starry["data"]["afar"]
+    assert {key: made["model"][key] for key in starry["model"] if key != "optimizer"} == {
+        key: value for key, value in starry["model"].items() if key != "optimizer"
+    }

@@ -507,7 +507,7 @@ def test_the_rest_takes_the_style_for_all() -> None:
 def test_python_takes_styles_and_regions() -> None:
     halves()
     styles = [nst.Style(InputPath("painting.png")), nst.Style(InputPath("other.png"), region="left")]
-    options: dict[str, Any] = {"size": 48, "steps": 3, "backbone": "vgg16", "weights": "random:0"}
+    options: dict[str, Any] = {"preset": None, "size": 48, "steps": 3, "backbone": "vgg16", "weights": "random:0"}
     made_ = nst.stylize("photo.png", styles, regions={"left": "left.png"}, **options)
     entries = "[painting.png, {image: other.png, region: left}]"
     assert fit("--data.style", entries, "--data.regions", "{left: left.png}", "--output", "a.png") == 0

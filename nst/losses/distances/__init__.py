@@ -1,4 +1,4 @@
-"""The style distances, each in a file of its own; a file that lies here is found, and its distance can be chosen.
+"""The style distances, each in a file of its own; every file of this folder is imported and its distance can be chosen.
 
 They know the mathematics and no picture, no network and no term.
 """

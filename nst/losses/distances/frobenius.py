@@ -1,4 +1,4 @@
-"""Gram matrices, as in the paper."""
+"""The distance of Gram matrices, as in the paper of Gatys et al."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ def gram_distance(statistics: Moments, target: Moments, normalization: Normaliza
 
     Args:
         statistics: Moments of the picture's features.
-        target: Moments of the style's features.
-        normalization: `relative`: |G - A|² / |A|², with Gram matrices per position; dimensionless. `gatys`:
-            |G - A|² / (4 N²) for N channels, the paper's 1 / (4 N² M²) with M taken into the Gram matrices.
+        target: Moments of the style image's features.
+        normalization: `relative`: |G - A|² / |A|², dimensionless, with the Gram matrices per position G of the picture
+            and A of the style image. `gatys`: |G - A|² / (4 N²) for N channels, the paper's 1 / (4 N² M²), as G and A
+            are already divided by the number of positions M.
 
     Returns:
         The distance, a scalar.
 
     Source:
-        Gatys, Ecker and Bethge, arXiv:1508.06576, equations 3 and 4. We differ where the two pictures have unequal
-        numbers of positions, which the paper does not treat: there each Gram matrix is divided by its own M.
+        Gatys, Ecker and Bethge, arXiv:1508.06576, equations 3 and 4. The paper does not treat two pictures with
+        unequal numbers of positions; we divide each Gram matrix by its own M.
     """
     difference = (statistics.gram - target.gram).square().sum()
     if normalization == "gatys":

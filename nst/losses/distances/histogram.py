@@ -1,4 +1,4 @@
-"""Histograms of the channels, each for itself, compared by their cumulative distributions."""
+"""The distance of the channels' histograms, by their cumulative distributions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nst.losses.distance import StyleDistance
 from nst.losses.statistics import Pooled
 
 EDGES = torch.linspace(-3, 8, 45).sinh()
-"""Values at which activations are counted: 0 is one, its neighbours are near, and the outermost are -10 and 1490."""
+"""The values, from -10 to 1490, at which activations are counted; 0 is an edge, and edges are closest around it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Means and standard deviations of the channels, each for itself."""
+"""The distance of the channels' means and standard deviations, without their correlations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nst.losses.statistics import Moments
 
 
 def mean_std_distance(statistics: Moments, target: Moments) -> Tensor:
-    """Squared differences of the channels' means and deviations, relative to the target's energy; a scalar.
+    """Returns the squared differences of means and standard deviations over the target's energy, a scalar.
 
     Source:
         Huang and Belongie, "Arbitrary style transfer in real-time with adaptive instance normalization",
