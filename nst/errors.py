@@ -1,4 +1,4 @@
-"""The two ways a run can end badly, and the words for them."""
+"""The two errors that end a run, and helpers that word their messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: the message says what was expected, what came and which key to change."""
+    """The user's input cannot be used: the message says what was expected, what was given and which key to change."""
 
 
 class RunError(RuntimeError):
@@ -23,12 +23,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def check_choice(key: str, value: object, choices: Any) -> None:
-    """Raises an InputError unless a value is one of some names.
+    """Raises an InputError unless a value is one of the allowed names.
 
     Args:
-        key: The setting that the value is of, such as `model.pooling`.
-        value: What came.
-        choices: A Literal, or the names themselves.
+        key: The setting that the value belongs to, such as `model.pooling`.
+        value: The value that was given.
+        choices: A Literal, or the allowed names.
     """
     names: tuple[object, ...] = get_args(choices) or tuple(choices)
     if not any(type(value) is type(name) and value == name for name in names):
@@ -38,13 +38,13 @@ def check_choice(key: str, value: object, choices: Any) -> None:
 
 
 def one_line(text: object, longest: int = 300) -> str:
-    """Returns a text as one line that any terminal can print: other characters are escaped, and a long end is cut."""
+    """Returns a text as one line: unprintable characters are escaped, and a text is cut after `longest` characters."""
     line = " ".join(str(text).split())
     plain = "".join(x if x.isprintable() else x.encode("unicode_escape").decode("ascii") for x in line)
     return plain if len(plain) <= longest else f"{plain[:longest]}..."
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Returns a path for a message: bytes that are not UTF-8, line ends and controls are escaped."""
+    """Returns a path for a message: bytes that are not UTF-8, line ends and control characters are escaped."""
     text = os.fspath(path)
     return "".join(x if x.isprintable() else x.encode("unicode_escape").decode("ascii") for x in text)

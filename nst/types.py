@@ -9,14 +9,14 @@ from jsonargparse.typing import register_type
 
 
 class InputPath(str, os.PathLike[str]):
-    """A file to read. In a config it is relative to that config, on the command line to the current folder."""
+    """A file to read: a path in a config is relative to the config, on the command line to the current folder."""
 
     def __fspath__(self) -> str:
         return str(self)
 
 
 class Pixels(int):
-    """A whole number of pixels; `1e3` is one."""
+    """A whole number of pixels, such as `512` or `1e3`."""
 
 
 class Seconds(float):
@@ -45,11 +45,11 @@ class Bytes(int):
 
 
 class WeightsSource(str):
-    """`imagenet`, `random:SEED`, or a file to read, found like an InputPath."""
+    """`imagenet`, `random:SEED`, or a file whose path is resolved like an InputPath."""
 
 
 def _resolve(path: str) -> InputPath:
-    if path.startswith(("[", "{")) and not os.path.exists(path):  # a list or an entry of one that went wrong
+    if path.startswith(("[", "{")) and not os.path.exists(path):  # a list, or a list's entry, that failed to parse
         raise ValueError(f"expected a file, but got {path}")
     # jsonargparse works in the folder of the config while it parses that config
     return InputPath(os.path.abspath(os.path.expanduser(path)))
@@ -61,7 +61,7 @@ def _resolve_weights(source: str) -> WeightsSource:
 
 def _whole(value: object) -> Pixels:
     try:
-        number = float(value)  # type: ignore[arg-type]  # anything else raises, which is the check
+        number = float(value)  # type: ignore[arg-type]  # float() rejects all that is no number
         if number.is_integer():
             return Pixels(number)
     except (ValueError, TypeError, OverflowError):
@@ -88,4 +88,4 @@ WORDS = {
     "Bytes": "an amount of memory such as 6GiB",
     "Pixels": "a whole number of pixels",
 }
-"""What these types are, for people who gave something else."""
+"""Descriptions of the types, for messages about values of another type."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nst.cli.explain import Parser
-from nst.cli.jobs import Job, JobRunner, check_distinct
 from nst.cli.settings import JobCLI
 from nst.errors import InputError
+from nst.run.jobs import Job, JobRunner, check_distinct
 from nst.run.stopping import Stop
 
 log = logging.getLogger(__name__)

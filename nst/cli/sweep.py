@@ -14,10 +14,10 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from nst.cli.explain import Parser
-from nst.cli.jobs import Job, JobRunner
 from nst.cli.settings import JobCLI
 from nst.errors import InputError
 from nst.pictures import files, images
+from nst.run.jobs import Job, JobRunner
 from nst.run.stopping import Stop
 
 

@@ -1,4 +1,4 @@
-"""The machine that a run is on: its clock, its memory, the precision that it is fast in, and the libraries' noise.
+"""The machine that a run is on: its clock, its memory, its fastest precision, and the libraries' messages.
 
-It knows numbers and devices. It knows no picture, no file of a user's and no network.
+The folder knows numbers and devices. It knows no picture, no user's file and no network.
 """

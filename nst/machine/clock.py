@@ -1,4 +1,4 @@
-"""How long ago the program began; a time budget counts from there, and loading torch alone takes seconds."""
+"""The time since the program began, from which a time budget counts, since loading torch alone takes seconds."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _start = time.monotonic()
 
 
 def restart() -> None:
-    """Begins to count now, where a command is one of many in a program."""
+    """Restarts the clock, where one program runs several commands."""
     global _start
     _start = time.monotonic()
 
 
 def elapsed() -> float:
-    """Returns the seconds since the program, or the command, began."""
+    """Returns the seconds since the program began or the clock was restarted."""
     return time.monotonic() - _start

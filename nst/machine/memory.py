@@ -1,4 +1,4 @@
-"""How much memory there is, how to write it for people, and how to keep what was once taken."""
+"""Memory: the total and free memory of a device, amounts for people, and a heap that is kept between steps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-"""Where Linux tells of its memory, and of the limits of groups of processes, such as a container's."""
+"""Folders in which Linux reports its memory, and the limits of control groups, such as a container's."""
 
 UNKNOWN = 8 << 30
-"""Bytes that a machine is taken to have if it does not tell."""
+"""Bytes of memory assumed for a machine that does not report its memory."""
 
 
 def total(device: torch.device) -> int:
@@ -29,18 +29,18 @@ def total(device: torch.device) -> int:
 
 
 def free(device: torch.device) -> int:
-    """Returns the memory of a device that is free, in bytes, as far as it can be known."""
+    """Returns the free memory of a device in bytes, as far as the system reports it."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's cache, to be reused
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     rooms = [*_machine(), *_room_in_groups()]
-    if device.type == "mps" and hasattr(torch.mps, "driver_allocated_memory"):  # which is the machine's memory too
+    if device.type == "mps" and hasattr(torch.mps, "driver_allocated_memory"):  # MPS shares the machine's memory
         rooms.append(total(device) - int(torch.mps.driver_allocated_memory()))
     return max(0, min(rooms))
 
 
 def _machine() -> tuple[int, int]:
-    """Returns the machine's memory, and what of it is free or, where it does not tell, all of it."""
+    """Returns the machine's total and free memory in bytes; without a report of free memory, the total twice."""
     try:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -59,7 +59,7 @@ class _Status(ctypes.Structure):
 
 
 def _windows() -> tuple[int, int] | None:
-    """Returns the memory of a machine with Windows, and what of it is free; None for other machines."""
+    """Returns the total and free memory of a Windows machine in bytes; None on other systems."""
     library = getattr(ctypes, "windll", None)
     status = _Status(length=ctypes.sizeof(_Status))
     if library is None or not library.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
@@ -68,9 +68,9 @@ def _windows() -> tuple[int, int] | None:
 
 
 def _room_in_groups() -> Iterator[int]:
-    """Yields what the limit of each group of processes that this one is in leaves, in both versions of cgroups.
+    """Yields the bytes left under each memory limit of this process's control groups, in both versions of cgroups.
 
-    Pages of files that nobody has used of late count as taken there, but are given up where memory is wanted.
+    Inactive file pages, which a group counts as used, count as free: the kernel frees them when memory is needed.
     """
     for line in _lines(PROC / "self" / "cgroup"):
         _, controllers, own = line.split(":", 2)
@@ -82,7 +82,7 @@ def _room_in_groups() -> Iterator[int]:
             used, cache = "memory.usage_in_bytes", "total_inactive_file"
         else:
             continue
-        inner = Path(own.strip("/"))  # of the host's root, where a container does not see all of it
+        inner = Path(own.strip("/"))  # relative to the host's root, of which a container may see only a part
         for group in {top / x for x in (inner, *inner.parents)}:
             taken = _number(group / used)
             if taken is not None:
@@ -92,7 +92,7 @@ def _room_in_groups() -> Iterator[int]:
 
 
 def _number(path: Path) -> int | None:
-    """Returns the number in a file; None where there is none, such as `max`."""
+    """Returns the number in a file; None for a missing file, or for a word such as `max`."""
     text = "".join(_lines(path)).strip()
     return int(text) if text.isdecimal() else None
 
@@ -100,12 +100,12 @@ def _number(path: Path) -> int | None:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # another system, or another version of it
+    except OSError:  # another system, or another version of Linux
         return []
 
 
 def held(device: torch.device) -> int:
-    """Returns the bytes of all tensors that there are on a device."""
+    """Returns the bytes of all tensors on a device."""
     gc.collect()
     storages = {}
     for found in gc.get_objects():
@@ -118,23 +118,23 @@ def held(device: torch.device) -> int:
 def keep_heap() -> None:
     """Makes the C library keep freed memory for the next step instead of returning it to the system.
 
-    Else each large activation is mapped anew at every step, and the system clears its pages again and again.
+    Otherwise each large activation is mapped anew at every step, and the system zeroes its pages each time.
     """
     if platform.libc_ver()[0] == "glibc":
-        trim, top_pad, mmap = -1, -2, -3  # of malloc.h
+        trim, top_pad, mmap = -1, -2, -3  # constants of malloc.h
         libc = ctypes.CDLL(None)
         for option, value in ((trim, -1), (top_pad, 64 << 20), (mmap, 2**31 - 1)):
             libc.mallopt(option, value)
 
 
 def return_heap() -> None:
-    """Returns the freed memory that was kept after all, where the next step needs other sizes or there is none."""
+    """Returns the kept heap to the system, where the next step needs buffers of other sizes or no step follows."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def readable(size: float) -> str:
-    """Writes a number of bytes with a unit, as in `3.1 GiB`, never less than it is."""
+    """Writes a number of bytes with a unit, as in `3.1 GiB`, rounded up."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if size < 1024 or unit == "EiB":
             break

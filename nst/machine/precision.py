@@ -1,4 +1,4 @@
-"""The precision that the network runs in: which there are, which a processor can, and which is fastest."""
+"""The precision of the network: the names, the precisions that a processor supports, and the fastest one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NAMES: dict[str, Precision] = {
 """Precisions of the Lightning Trainer in which the network may run: the picture and all sums stay float32."""
 
 NARROW = ("SSE", "AVX2")
-"""Beginnings of the names of oneDNN's instruction sets without bfloat16."""
+"""Prefixes of the names of oneDNN's instruction sets without bfloat16."""
 
 
 def check(precision: str | int | None) -> Precision:
-    """Returns the full name of a precision of the Lightning Trainer; None is float32.
+    """Returns the full name of a precision of the Lightning Trainer; None means float32.
 
     Raises:
-        InputError: If the picture would not be float32 in it, or there is no such precision.
+        InputError: If the precision does not exist, or would not keep the picture in float32.
     """
     name = "32-true" if precision is None else str(precision)
     if isinstance(precision, bool) or name not in NAMES:
@@ -42,11 +42,11 @@ def check(precision: str | int | None) -> Precision:
 
 
 def usable(precision: str | int | None, accelerator: str = "auto") -> Precision:
-    """Returns a precision, or float32 where the hardware cannot multiply in it, or only slowly.
+    """Returns a precision, or float32 where the hardware does not multiply in that precision, or only slowly.
 
     Args:
-        precision: As of the Trainer.
-        accelerator: That of the Trainer.
+        precision: Precision of the Trainer.
+        accelerator: Accelerator of the Trainer.
 
     Raises:
         InputError: As for `check`.
@@ -57,29 +57,29 @@ def usable(precision: str | int | None, accelerator: str = "auto") -> Precision:
     kind = _kind(accelerator)
     if kind == "cuda":
         return wanted if wanted == "16-mixed" or torch.cuda.get_device_capability() >= (8, 0) else "32-true"
-    # float16 is no choice on a CPU, where Lightning takes bfloat16 in its place
+    # on a CPU float16 is no choice: Lightning runs bfloat16 in the place of float16
     return "bf16-mixed" if kind == "cpu" and convolves_in_bfloat16() else "32-true"
 
 
 def fastest(accelerator: str = "auto") -> Precision:
-    """Returns bfloat16 where the hardware multiplies in it, else float32, as a precision of the Lightning Trainer.
+    """Returns the Lightning Trainer's fastest precision: bfloat16 where the hardware multiplies in it, else float32.
 
-    Only the network's activations are meant: the picture and all sums are float32 in either.
+    The precision applies to the network's activations alone: the picture and all sums are always float32.
 
     Args:
-        accelerator: That of the Trainer: `cpu`, `gpu`, `cuda` or `auto`; any other gets float32.
+        accelerator: Accelerator of the Trainer: `cpu`, `gpu`, `cuda` or `auto`; any other gets float32.
     """
     kind = _kind(accelerator)
     if kind == "cuda":
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
     if kind == "cpu" and convolves_in_bfloat16():
-        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every version
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, and not in every version of torch
         return "bf16-mixed" if any(getattr(torch.cpu, name, bool)() for name in names) else "32-true"
     return "32-true"
 
 
 def _kind(accelerator: str) -> str:
-    """Returns the kind of device that an accelerator of the Trainer stands for here."""
+    """Returns the device type that an accelerator of the Trainer stands for on this machine."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
@@ -89,11 +89,11 @@ def _kind(accelerator: str) -> str:
 
 @cache
 def convolves_in_bfloat16() -> bool:
-    """Whether oneDNN convolves in bfloat16 on this processor: else torch does, seven times as slow as in float32."""
+    """Whether oneDNN convolves in bfloat16 on this processor: torch's own kernels take seven times float32's time."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
     if limit.upper().startswith(NARROW) or limit.upper() == "AVX" or not torch.backends.mkldnn.is_available():
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # private, and not in every version
+    except (AttributeError, RuntimeError):  # the function is private, and not in every version of torch
         return torch.backends.cpu.get_cpu_capability().startswith("AVX512")

@@ -1,4 +1,4 @@
-"""Keeps from the screen what libraries say that a user can do nothing about."""
+"""Keeps library messages that a user can do nothing about off the screen."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 _TALKERS = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities")
 _ASKED = "lightning.pytorch.profilers"
-"""What speaks only where a user has asked for it."""
+"""Logger that writes only where a user has asked for a profiler."""
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silences the libraries' notices, tips and warnings, and leaves everything as it was."""
+    """Silences the libraries' notices, tips and warnings, and restores log levels and warning filters at the end."""
     loggers = [logging.getLogger(name) for name in (*_TALKERS, _ASKED)]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The frozen network: its architecture, its weights, and the activations of the layers that a loss asked for.
+"""The frozen feature extractor: its architecture, its weights, and the activations of the requested layers.
 
-It knows a picture as a tensor. It knows no file of a picture's and no loss.
+The folder knows a picture as a tensor. It knows no picture file and no loss.
 """

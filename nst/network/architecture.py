@@ -1,4 +1,4 @@
-"""The family of VGG networks: blocks of convolutions, the names of their layers, and what surrounds a layer's input."""
+"""The family of VGG networks: blocks of convolutions, the names of their layers, and the padding of activations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 BLOCKS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-"""Convolutions in each of the five blocks; a block ends in a pool."""
+"""Convolutions in each of the five blocks; a block ends in a pooling layer."""
 
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -23,7 +23,7 @@ class Weights:
     """The convolutions of a network of the VGG family.
 
     Attributes:
-        name: The network and where its numbers come from, for people.
+        name: Name of the network and of the source of its weights, for people.
         blocks: Number of convolutions in each block.
         convolutions: For each convolution its weight, (out, in, 3, 3), and bias, (out,), float32.
     """
@@ -50,5 +50,5 @@ def layer_names(blocks: Iterable[int]) -> list[str]:
 
 
 def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:
-    """Surrounds activations, (N, C, h, w), left, right, above and below; the channels come last in memory."""
-    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular forgets the layout
+    """Pads activations, (N, C, h, w), left, right, above and below; the result is channels-last in memory."""
+    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular loses the layout

@@ -1,4 +1,4 @@
-"""The frozen network: a picture in, the activations of the layers that a loss asked for out."""
+"""The frozen feature extractor: a picture in, the activations of the requested layers out."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from nst.network.architecture import BLOCKS, Padding, Pooling, Weights, layer_na
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-"""ImageNet's channel means and deviations, which the networks were trained with."""
+"""ImageNet's channel means and standard deviations, with which the networks were trained."""
 
 AVERAGE_SCALE, L2_SCALE = 1.22, 0.59
-"""Factors that keep the activations' root mean square where max pooling is replaced, measured on photographs through
-VGG16 up to relu5_1. (style-transfer-pytorch has 2 and 0.78, with which they grow sevenfold and threefold.)"""
+"""Factors of average and L2 pooling that keep the root mean square of activations under max pooling, measured on
+photographs through VGG16 up to relu5_1. (With style-transfer-pytorch's 2 and 0.78, activations grow sevenfold and
+threefold.)"""
 
 
 def check_layers(layers: Iterable[str], blocks: Iterable[int] = BLOCKS["vgg19"], network: str = "vgg19") -> None:
-    """Raises an InputError with the nearest name if the network has no such layer."""
+    """Raises an InputError with the nearest name if the network lacks one of the layers."""
     names = layer_names(blocks)
     for layer in layers:
         if layer not in names:
@@ -33,20 +34,20 @@ def check_layers(layers: Iterable[str], blocks: Iterable[int] = BLOCKS["vgg19"],
 
 
 class Features(nn.Module):
-    """The convolutional part of a VGG network, with taps.
+    """The convolutional part of a VGG network, which returns the activations of chosen layers.
 
     The weights are buffers outside the state dict: nothing trains them and no checkpoint holds them.
 
     Args:
         weights: The network's convolutions.
-        layers: Names of the layers to return; nothing past the deepest of them is computed.
+        layers: Names of the layers to return; no layer past the deepest one is computed.
         pooling: `max`; `avg` and `l2` are smoother, and are scaled so that activations keep their size. (Gatys et al.
-            use average pooling without that factor.)
-        padding: What surrounds each layer's input: `zeros`, as in training; `replicate` or `reflect`, which leave no
+            use average pooling without a factor.)
+        padding: Padding of each convolution's input: `zeros`, as in training; `replicate` or `reflect`, which leave no
             frame at the picture's border; `circular`, the opposite border, so that the picture tiles.
 
     Raises:
-        InputError: If the network has no such layer, or there is no such pooling or padding.
+        InputError: If the network lacks one of the layers, or the pooling or padding does not exist.
     """
 
     mean: Tensor
@@ -83,7 +84,7 @@ class Features(nn.Module):
         return (2 if self.padding == "reflect" else 1) << pools  # a reflection needs a second row
 
     def check_size(self, height: int, width: int, what: str) -> None:
-        """Raises an InputError if a picture of that size is too small for the deepest layer."""
+        """Raises an InputError if a picture of height × width is too small for the deepest layer."""
         if min(height, width) < self.smallest:
             raise InputError(
                 f"Expected the {what} to be at least {self.smallest}×{self.smallest} pixels for layer "
@@ -101,7 +102,7 @@ class Features(nn.Module):
         return channels, height, width
 
     def pooled(self, side: int) -> int:
-        """Returns what a pool makes of a height or a width: half, rounded down, or up where pictures tile."""
+        """Returns a height or a width after pooling: half, rounded down, or rounded up with circular padding."""
         return (side + 1) // 2 if self.padding == "circular" else side // 2
 
     def forward(self, picture: Tensor) -> dict[str, Tensor]:
@@ -111,16 +112,16 @@ class Features(nn.Module):
             picture: (N, 3, H, W), RGB in [0, 1].
 
         Returns:
-            The activations of the layers asked for, by name, each (N, C, h, w).
+            The activations of the requested layers by name, each (N, C, h, w).
         """
         taps: dict[str, Tensor] = {}
-        # channels last in memory: the layout that convolutions are fastest in, above all in bfloat16
+        # channels last in memory: the fastest layout for convolutions, above all in bfloat16
         x = self.normalize(picture).contiguous(memory_format=torch.channels_last)
         for name in self.sequence:
             if name.startswith("conv"):
                 x = self._convolve(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"))
             elif name.startswith("relu"):
-                # in place, unless that would turn a tapped convolution into its ReLU
+                # in place, unless the ReLU would overwrite the activations of a requested convolution
                 x = nnf.relu(x) if name.replace("relu", "conv") in taps else nnf.relu_(x)
             else:
                 x = self.pool(x)
@@ -129,16 +130,16 @@ class Features(nn.Module):
         return taps
 
     def spread(self, weights: Tensor, layers: Iterable[str], erode: bool = False) -> dict[str, Tensor]:
-        """Brings weights of a picture's pixels to layers, by the mean of the pixels that a position stands for.
+        """Downsamples the weights of a picture's pixels to layers: a position gets the mean weight of its pixels.
 
         Args:
-            weights: (1, 1, H, W), 0 or more.
+            weights: The weights of the pixels, (1, 1, H, W), 0 or more.
             layers: Names of layers.
             erode: Whether a position takes the smallest weight among the positions that its receptive field covers; a
-                layer for which nothing would remain is left as it is.
+                layer whose weights would all become 0 is not eroded.
 
         Returns:
-            (1, 1, h, w) by layer.
+            The weights by layer, each (1, 1, h, w).
         """
         found: dict[str, Tensor] = {}
         field = 0.0  # how far the receptive field reaches beyond a position, in positions
@@ -155,7 +156,7 @@ class Features(nn.Module):
         return found
 
     def normalize(self, picture: Tensor) -> Tensor:
-        """Shifts and scales a picture, (N, 3, H, W), to what the network was trained with."""
+        """Normalises a picture, (N, 3, H, W), by the mean and standard deviation of the training data."""
         return (picture - self.mean) / self.deviation
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -164,18 +165,18 @@ class Features(nn.Module):
         return nnf.conv2d(pad(x, (1, 1, 1, 1), self.padding), weight, bias)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Pools activations, (N, C, h, w), to halves of their sides (see `pooled`)."""
+        """Pools activations, (N, C, h, w), to half their height and width (see `pooled`)."""
         x = self._even(x)
         if self.pooling == "max":
             return nnf.max_pool2d(x, 2)
         if self.pooling == "avg":
             return nnf.avg_pool2d(x, 2) * AVERAGE_SCALE
         assert self.pooling == "l2"
-        # the root of the sum of squares; the small term gives it a gradient where all four are 0
+        # the root of the sum of squares; the small term gives the root a gradient where all four values are 0
         return (nnf.avg_pool2d(x.square(), 2) * 4 + 1e-12).sqrt() * L2_SCALE
 
     def _even(self, x: Tensor) -> Tensor:
-        """Where pictures tile, an odd row or column is pooled with the first; else it is left out."""
+        """With circular padding, appends the first row or column to an odd side; else pooling drops the odd one."""
         if self.padding != "circular":
             return x
         return pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), "circular")

@@ -1,4 +1,4 @@
-"""Where the network's numbers come from: torchvision, a file, a random generator or the bundled network."""
+"""Sources of the network's weights: torchvision, a file, a random generator or the bundled network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ENUMS: dict[str, WeightsEnum] = {"vgg16": VGG16_Weights.IMAGENET1K_V1, "vgg19":
 
 
 def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
-    """Finds the numbers of a network.
+    """Loads the weights of a network.
 
     Args:
         backbone: `vgg19`, `vgg16`, `compact` or `auto`. `auto` is the network that a weights file holds; without a file
@@ -48,7 +48,8 @@ def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
         The weights.
 
     Raises:
-        InputError: If they cannot be had: an unreachable host, a file that is missing, unsafe, or of another network.
+        InputError: If the weights cannot be loaded: the host is unreachable, or the file is missing, unsafe or of
+            another network.
     """
     check_choice("model.backbone", backbone, Backbone)
     if weights.startswith("random:"):
@@ -72,7 +73,7 @@ def load(backbone: Backbone = "auto", weights: str = "imagenet") -> Weights:
 
 
 def file(backbone: Backbone = "auto", weights: str = "imagenet") -> Path | None:
-    """Returns the file that `load` has read the numbers of a network from, or None for random ones."""
+    """Returns the file from which `load` has read the weights of a network, or None for random weights."""
     if weights.startswith("random:"):
         return None
     if weights != "imagenet":
@@ -91,19 +92,19 @@ def indices(blocks: tuple[int, ...]) -> list[int]:
 
 
 def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone = "auto") -> Weights:
-    """Picks the convolutions out of a state dict of a whole network or of its features.
+    """Picks the convolutions out of the state dict of a whole network or of its `features`.
 
     Args:
         state: Keys as in torchvision, `features.N.weight` or `N.weight`; other keys are ignored.
-        name: What to call the network, for people.
-        backbone: The network that is expected; with `auto` any of the family.
+        name: Name of the network, for people.
+        backbone: The expected network; with `auto`, any network of the family.
 
     Returns:
         The weights.
 
     Raises:
-        InputError: If keys are missing, values are no plain tensors of floating-point numbers, shapes do not follow
-            from one another or numbers are not finite; the message says which.
+        InputError: If keys are missing, values are no plain tensors of floating-point numbers, shapes are inconsistent
+            or numbers are not finite; the message names the key.
     """
     state = {key: value for key, value in state.items() if isinstance(key, str)}
     if any(key.startswith("features.") for key in state):
@@ -124,7 +125,7 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
     _check_tensors(state, name, indices(blocks))
     convolutions = [(state[f"{i}.weight"].float(), state[f"{i}.bias"].float()) for i in indices(blocks)]
     for position, (weight, bias) in zip(indices(blocks), convolutions, strict=True):
-        if not (weight.isfinite().all() and bias.isfinite().all()):  # ReLUs would turn what is not a number into 0
+        if not (weight.isfinite().all() and bias.isfinite().all()):  # ReLUs would turn a NaN into 0
             raise InputError(
                 f"Expected features.{position} to hold finite numbers, but {name} has others; the file may be damaged, "
                 "change --model.weights"
@@ -133,9 +134,9 @@ def from_state_dict(state: Mapping[str, Tensor], name: str, backbone: Backbone =
 
 
 def _check_tensors(state: Mapping[str, Tensor], name: str, positions: list[int]) -> None:
-    """Raises an InputError unless the convolutions' tensors are plain ones whose shapes follow from one another.
+    """Raises an InputError unless the convolutions' tensors are plain and their shapes consistent.
 
-    It looks at what they say of themselves alone: one that claims more values than it holds is never unfolded.
+    Only metadata is read: a tensor that claims more values than its storage holds is never expanded.
     """
     channels = 3
     for position in positions:
@@ -163,7 +164,7 @@ def _check_tensors(state: Mapping[str, Tensor], name: str, positions: list[int])
 
 
 def _layout(x: Tensor) -> str:
-    """Returns what is not plain about a tensor, for people."""
+    """Describes, for people, the layout of a tensor that is not plain."""
     if x.layout != torch.strided:
         return str(x.layout).removeprefix("torch.").replace("_", " ") + " layout"
     return "no values" if x.device.type != "cpu" else "overlapping values"
@@ -172,7 +173,7 @@ def _layout(x: Tensor) -> str:
 def _random(backbone: Backbone, weights: str) -> Weights:
     try:
         seed = int(weights.removeprefix("random:"))
-    except ValueError:  # also one of thousands of digits
+    except ValueError:  # also raised for a number of thousands of digits
         shown = weights if len(weights) < 40 else f"{weights[:40]}..."
         raise InputError(f"Expected --model.weights to be random:SEED with a whole number, but got {shown}") from None
     if not -(2**63) <= seed < 2**64:
@@ -205,15 +206,15 @@ def _family(backbone: Backbone) -> str:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from a `.safetensors` file or a torch checkpoint, without running any code in it.
+    """Reads a state dict from a `.safetensors` file or a torch checkpoint, without running any code in the file.
 
     Raises:
-        InputError: If the file cannot be read or is anything else than a state dict.
+        InputError: If the file cannot be read or does not hold a state dict.
     """
     if path.suffix.lower() == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
-        except Exception as error:  # whatever a file can bring about
+        except Exception as error:  # a damaged file may raise any error
             raise InputError(
                 f"Expected {path} to be a state dict, but it cannot be read ({_reason(error)}); change --model.weights"
             ) from None
@@ -226,20 +227,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch(path: Path, key: str) -> Any:
-    """Reads what torch has saved, onto the CPU, without running any code in it.
+    """Reads a file that torch has saved onto the CPU, without running any code in the file.
 
     Args:
         path: The file.
-        key: The setting that named it.
+        key: The setting that named the file.
 
     Returns:
         Tensors, numbers and texts in lists, mappings and the like.
 
     Raises:
-        InputError: If the file is missing, is none of torch's or holds other objects.
+        InputError: If the file is missing, was not saved by torch or holds other objects.
     """
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe would wait for a writer
             raise InputError(f"Expected --{key} to be a file, but {path} is none")
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -252,7 +253,7 @@ def read_torch(path: Path, key: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # whatever a file can bring about
+    except Exception as error:  # a damaged file may raise any error
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
             raise InputError(
                 f"Expected {path} to hold tensors alone, but it holds other objects, whose code is never run; "
@@ -265,11 +266,11 @@ def read_torch(path: Path, key: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what an error says, as one short line."""
+    """Returns the message of an error as one short line."""
     if isinstance(error, pickle.UnpicklingError):
         return "it is not what torch writes"
     first = " ".join((str(error).splitlines() or [""])[0].split())
-    return first[:120] if len(first) > 8 else type(error).__name__  # a KeyError says a key and nothing else
+    return first[:120] if len(first) > 8 else type(error).__name__  # a KeyError's message is only the key
 
 
 def _compact() -> Weights:
@@ -307,14 +308,14 @@ def _cached(family: str) -> Path:
 
 
 def _probe(url: str) -> None:
-    """Raises an OSError within PATIENCE seconds if the host does not answer; name resolution has no time-out itself."""
+    """Raises an OSError within PATIENCE seconds if the host does not answer; name resolution has no timeout."""
     outcome: list[Exception | None] = []
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE).close()
             outcome.append(None)
-        except Exception as error:  # handed on below, in the caller's thread
+        except Exception as error:  # raised below, in the caller's thread
             outcome.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -328,7 +329,7 @@ def _probe(url: str) -> None:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """A download that stalls ends in an error; torch hub then removes what it had written."""
+    """Ends a stalled download in an error; torch hub then removes the partial file."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst.errors import InputError, check_choice
+from nst.losses.coarse import CoarseView
 from nst.losses.distance import DISTANCES, Normalization
 from nst.losses.functional import Norm
 from nst.losses.layers import Distance, described
@@ -26,7 +27,6 @@ from nst.network.architecture import Padding, Pooling
 from nst.network.features import Features, check_layers
 from nst.network.weights import Backbone
 from nst.network.weights import load as load_weights
-from nst.optimise.coarse import CoarseView
 from nst.optimise.guard import TRIES, DivergenceError, Guard
 from nst.optimise.loop import LevelModule
 from nst.optimise.optimizers import halve, project, resample_state, tried

@@ -1,4 +1,4 @@
 """Pictures as files and as tensors: decoding, colours, sizes, and files that are written whole or not at all.
 
-It knows what a picture is, and trusts no file. It knows no network and no loss.
+The folder knows pictures, and trusts no file. It knows no network and no loss.
 """

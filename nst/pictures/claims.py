@@ -1,8 +1,8 @@
-"""How large a file claims to be, by its own header, before anything is decoded or room for it is made.
+"""The picture sizes that a file's headers claim, read before anything is decoded or memory for it is allocated.
 
-Pillow tells the size of most files without decoding them. Here are the claims that it believes, passes over or finds
-out too late: the canvas of a WebP file, the tiles of a TIFF, and the streams inside JPEG 2000, ICNS and AVIF files,
-which may be far larger than the picture that the file around them names.
+Pillow reports the size of most files without decoding them. This module reads the claims that Pillow trusts, skips or
+finds too late: the canvas of a WebP file, the tiles of a TIFF, and the streams inside JPEG 2000, ICNS and AVIF files,
+which may be far larger than the picture size in the container's header.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import IO
 Size = tuple[int, int]
 
 CHUNK = 1 << 20
-"""Bytes that are searched at a time."""
+"""Bytes that a search reads at a time."""
 
 MOST_SAMPLES = 6
-"""Samples a pixel of a TIFF, the most that Pillow decodes."""
+"""The most samples per pixel that Pillow decodes in a TIFF."""
 
 SIDES = (256, 257, 277, 322, 323)
 """Tags of a TIFF's width and height, samples a pixel, and a tile's width and height."""
 
 J2K_HEADER = b"\xff\x4f\xff\x51"
-"""How a JPEG 2000 stream starts: its first two markers, the second of which holds its size."""
+"""Start of a JPEG 2000 stream: its first two markers, the second of which holds the picture's size."""
 
 CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}
-"""Boxes of ISO media files that hold boxes, and the bytes before the first."""
+"""Boxes of ISO media files that contain boxes, and the bytes between their header and the first inner box."""
 
 
 def claims(file: IO[bytes]) -> Iterator[Size]:
-    """Yields widths and heights that a file names in places where Pillow does not look in time.
+    """Yields the widths and heights that a file names in places that Pillow reads too late or never.
 
     Raises:
-        ValueError, struct.error: If the file contradicts itself; others may follow from what it holds.
+        ValueError, struct.error: If the file contradicts itself; a damaged file may raise other errors too.
     """
     file.seek(0)
     head = file.read(32)
@@ -62,7 +62,7 @@ def _webp(head: bytes) -> Iterator[Size]:
 
 
 def _tiff(file: IO[bytes], head: bytes) -> Iterator[Size]:
-    """Yields the largest picture and tile of a TIFF's first directory; of a tag that is given twice, both count."""
+    """Yields the largest picture and tile size in a TIFF's first directory; of a repeated tag, all values count."""
     order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
     length, inline = (20, 8) if big else (12, 4)
     file.seek(struct.unpack_from(f"{order}Q", head, 8)[0] if big else struct.unpack_from(f"{order}I", head, 4)[0])
@@ -80,23 +80,23 @@ def _tiff(file: IO[bytes], head: bytes) -> Iterator[Size]:
     if largest.get(277, 1) > MOST_SAMPLES:
         raise ValueError(f"{largest[277]} samples a pixel")
     yield largest.get(256, 0), largest.get(257, 0)
-    yield largest.get(322, 0), largest.get(323, 0)  # in memory, a tile is whole even where the picture is not
+    yield largest.get(322, 0), largest.get(323, 0)  # a tile's buffer is whole even where the picture is smaller
 
 
 def _jpeg2000(file: IO[bytes]) -> Iterator[Size]:
-    """Yields the sizes of all JPEG 2000 streams in a file, wherever they are."""
+    """Yields the sizes of all JPEG 2000 streams anywhere in a file."""
     for header in _found(file, J2K_HEADER, 42):
         right, bottom, left, top, across, down, x, y = struct.unpack_from(">8I", header, 8)
         width, height = max(right - left, 0), max(bottom - top, 0)
         yield width, height
-        # the decoder keeps about ten kilobytes for each tile, whatever its size
+        # the decoder keeps about ten kilobytes for each tile, whatever the tile's size
         tiles = -((x - right) // max(across, 1)) * -((y - bottom) // max(down, 1))
         if tiles > 256 + width * height // 1024:
             raise ValueError(f"{tiles} tiles for {width}×{height} pixels")
 
 
 def _found(file: IO[bytes], pattern: bytes, length: int) -> Iterator[bytes]:
-    """Yields the bytes of a file, `length` of them, that start with a pattern."""
+    """Yields every run of `length` bytes in a file that starts with a pattern."""
     kept = b""
     file.seek(0)
     while chunk := file.read(CHUNK):
@@ -109,7 +109,7 @@ def _found(file: IO[bytes], pattern: bytes, length: int) -> Iterator[bytes]:
 
 
 def _avif(file: IO[bytes]) -> Iterator[Size]:
-    """Yields the sizes of an AVIF file's pictures, and of the AV1 streams that are decoded before they are scaled."""
+    """Yields the picture sizes in an AVIF file's boxes and in its AV1 streams, which are decoded before scaling."""
     length = file.seek(0, os.SEEK_END)
     streams: list[list[Size]] = []  # each a list of (offset, length)
     held = list(_boxes(file, 0, length))
@@ -120,7 +120,7 @@ def _avif(file: IO[bytes]) -> Iterator[Size]:
             yield struct.unpack_from(">II", file.read(12), 4)
         elif kind == b"iloc":
             streams += _items(file.read(end - start), stored)
-        elif kind in (b"stco", b"co64"):  # a sequence's first frame is where its first chunk is
+        elif kind in (b"stco", b"co64"):  # an image sequence's first frame starts its first chunk
             number = file.read(16)
             if int.from_bytes(number[4:8], "big"):
                 first = number[8:16] if kind == b"co64" else number[8:12]
@@ -136,7 +136,7 @@ def _avif(file: IO[bytes]) -> Iterator[Size]:
 
 
 def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields the kind, start and end of what boxes hold, and of the boxes inside them."""
+    """Yields the kind, content start and content end of each box between two offsets, and of the boxes inside it."""
     while start + 8 <= end:
         file.seek(start)
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -145,7 +145,7 @@ def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, 
             length, inner = int.from_bytes(file.read(8), "big"), start + 16
         stop = end if length == 0 else start + length
         if stop < inner or stop > end:
-            return  # cut short; the decoder says so
+            return  # a cut file, which the decoder reports
         yield kind, inner, stop
         if kind in CONTAINERS:
             yield from _boxes(file, inner + CONTAINERS[kind], stop)
@@ -153,7 +153,7 @@ def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _items(box: bytes, stored: int) -> Iterator[list[Size]]:
-    """Yields the (offset, length) of each item's parts; `stored` is where the parts inside the header start."""
+    """Yields each item's extents as (offset, length); `stored` is the offset of the `idat` box's content."""
     data = io.BytesIO(box)
 
     def number(size: int) -> int:
@@ -161,7 +161,7 @@ def _items(box: bytes, stored: int) -> Iterator[list[Size]]:
 
     version, _, sizes, more = number(1), number(3), number(1), number(1)
     for _ in range(number(4 if version == 2 else 2)):
-        number(4 if version == 2 else 2)  # the item's name
+        number(4 if version == 2 else 2)  # the item's ID
         method = number(2) & 0xF if version else 0
         number(2)
         base = number(more >> 4) + (stored if method == 1 else 0)
@@ -179,7 +179,7 @@ def _av1(data: bytes) -> Iterator[Size]:
     at = 0
     while at < len(data):
         head, at = data[at], at + 1
-        at += head >> 2 & 1  # the extension
+        at += head >> 2 & 1  # the extension byte
         size, shift = 0, 0
         if head >> 1 & 1:
             while at < len(data):

@@ -1,7 +1,7 @@
-"""Whose colours the result wears: the painting's, or in several ways the photograph's.
+"""The colours of the result: the painting's, or in several ways the photograph's.
 
-Pictures are (1, 3, H, W), RGB, sRGB-encoded, in [0, 1]. Weights are (1, 1, H, W), 0 or more, such as a region or an
-opacity; a pixel of weight 0 takes no part in a statistic, but is recoloured like the others.
+Pictures are (1, 3, H, W), RGB, sRGB-encoded, in [0, 1]. Weights are (1, 1, H, W), 0 or more, such as a mask or an
+opacity; a pixel of weight 0 takes no part in a statistic, but is recoloured like the other pixels.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334
 """Linear sRGB to CIE XYZ (ITU-R BT.709 primaries, D65)."""
 
 SMALLEST_VARIANCE = 1e-8
-"""Added to a colour's variance before it is divided by: a thousandth of an 8-bit step squared."""
+"""Variance added to a covariance of colours before its inverse: a thousandth of an 8-bit step squared."""
 
 ROUNDS = 10
 SAMPLE = 1 << 16
-"""Rotations of the histogram's matching, and the number of pixels that its transport is found from."""
+"""Rotations in histogram matching, and the most pixels from which the transport along an axis is estimated."""
 
 BROAD = 16
-"""Pixels along the longer side that hold a picture's broad light and shade."""
+"""Longer side, in pixels, of the thumbnail that holds a picture's broad light and shade."""
 
-_WHITE = torch.tensor(XYZ, dtype=torch.float64).sum(1)  # of the matrix itself, so that a grey has no chroma at all
+_WHITE = torch.tensor(XYZ, dtype=torch.float64).sum(1)  # row sums of the matrix, so that a grey has no chroma at all
 _EPSILON, _KAPPA = (6 / 29) ** 3, (29 / 6) ** 2 / 3
 
 
@@ -66,13 +66,13 @@ def gray(rgb: Tensor) -> Tensor:
 def into_srgb(lab: Tensor) -> Tensor:
     """Converts CIE L*a*b*, (1, 3, H, W), to sRGB in [0, 1].
 
-    Where sRGB has no such colour, the chroma is lessened at its own hue and lightness until it has.
+    A colour outside sRGB keeps its hue and lightness; its chroma is reduced until sRGB holds the colour.
     """
     rgb = from_lab(lab)
     outside = ((rgb < 0) | (rgb > 1)).any(dim=1)[0]
-    colors = lab[0][:, outside][None, :, None]  # the pixels outside as one row
+    colors = lab[0][:, outside][None, :, None]  # the pixels outside sRGB as one row
     low, high = torch.zeros_like(colors[:, :1]), torch.ones_like(colors[:, :1])
-    for _ in range(12):  # halvings: to a part in 4,000
+    for _ in range(12):  # halvings, which find the chroma to a part in 4,000
         middle = (low + high) / 2
         there = from_lab(torch.cat([colors[:, :1], middle * colors[:, 1:]], dim=1))
         inside = ((there >= 0) & (there <= 1)).all(dim=1, keepdim=True)
@@ -82,14 +82,14 @@ def into_srgb(lab: Tensor) -> Tensor:
 
 
 def with_colors(rgb: Tensor, photograph: Tensor) -> Tensor:
-    """Gives a picture the chroma of a photograph, and its broad light and shade; strokes keep their lightness.
+    """Gives a picture the chroma and the broad light and shade of a photograph; strokes keep their lightness.
 
-    Gatys et al. (arXiv:1611.07865, section 5.2) give back the chroma alone. We add light and shade, since a blue sky
-    painted dark is another colour from afar: so seen, the mean CIE ΔE2000 from the photograph is nearly halved.
+    Gatys et al. (arXiv:1611.07865, section 5.2) restore the chroma alone. We add light and shade, since a blue sky
+    painted dark is another colour from afar: seen from afar, the mean CIE ΔE2000 from the photograph is nearly halved.
 
     Args:
         rgb: The picture, (1, 3, H, W).
-        photograph: In CIE L*a*b*, of the same shape.
+        photograph: The photograph in CIE L*a*b*, (1, 3, H, W).
 
     Returns:
         The recoloured picture, (1, 3, H, W), in [0, 1].
@@ -129,22 +129,22 @@ def match(
         content_weights: Weights of the photograph's pixels, (1, 1, H, W).
 
     Returns:
-        The recoloured painting, (1, 3, h, w). Some values are outside [0, 1]: only before they are clipped are mean and
-        covariance those of the photograph.
+        The recoloured painting, (1, 3, h, w). Some values are outside [0, 1]: its mean and covariance are the
+        photograph's only while these values are not clipped.
 
     Source:
         Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", arXiv:1611.07865, section 5.1; the
         symmetric map: Pitié and Kokaram, "The linear Monge-Kantorovitch linear colour mapping" (2007).
 
     Raises:
-        InputError: If there is no such method, or no pixel has a weight above 0.
+        InputError: If the method does not exist, or no pixel has a weight above 0.
     """
     check_choice("data.color_match", method, Matching)
     (mean, covariance), (wanted_mean, wanted) = (
         mean_and_covariance(style, style_weights),
         mean_and_covariance(content, content_weights),
     )
-    covariance = covariance + SMALLEST_VARIANCE * torch.eye(3, dtype=torch.float64)  # a flat painting has none
+    covariance = covariance + SMALLEST_VARIANCE * torch.eye(3, dtype=torch.float64)  # a flat painting has no variance
     if method == "cholesky":
         factor = torch.linalg.cholesky(wanted + SMALLEST_VARIANCE * torch.eye(3, dtype=torch.float64))
         map_ = factor @ torch.linalg.inv(torch.linalg.cholesky(covariance))
@@ -160,10 +160,10 @@ def match(
 def match_luminance(
     style: Tensor, content: Tensor, style_weights: Tensor | None = None, content_weights: Tensor | None = None
 ) -> Tensor:
-    """Makes a painting grey, and gives its L* the mean and deviation of the photograph's; (1, 3, h, w) in [0, 1].
+    """Makes a painting grey, with the mean and standard deviation of the photograph's L*; (1, 3, h, w) in [0, 1].
 
     Source:
-        Gatys et al., arXiv:1611.07865, section 5.2, in L* where they have the Y of YIQ.
+        Gatys et al., arXiv:1611.07865, section 5.2, with L* in the place of their Y of YIQ.
     """
     lab = to_lab(style)
     (mean, variance), (wanted_mean, wanted) = (
@@ -181,8 +181,9 @@ def match_histogram(
 ) -> Tensor:
     """Recolours a painting so that the whole distribution of its colours is the photograph's.
 
-    The colours are turned to and fro; after each turn, the distribution along each axis is brought to the photograph's.
-    The turns are always the same ones, and the last is none: so every channel's histogram is the photograph's.
+    The colours are rotated and rotated back; in each rotation, the distribution along each axis is matched to the
+    photograph's. The rotations are fixed, and the last is the identity: so every channel's histogram is the
+    photograph's.
 
     Args:
         style: The painting, (1, 3, h, w).
@@ -195,7 +196,7 @@ def match_histogram(
 
     Source:
         Pitié, Kokaram and Dahyot, "Automated colour grading using colour distribution transfer" (2007). We begin from
-        `match`, so that few turns are enough.
+        `match`, so that few rotations are enough.
     """
     matched = match(style, content, "symmetric", style_weights, content_weights)
     pixels = matched[0].flatten(1).T.double().numpy()
@@ -203,7 +204,7 @@ def match_histogram(
     goal = content[0].flatten(1).T.double().numpy()[seen]
     generator = torch.Generator().manual_seed(0)
     turns = [torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))[0] for _ in range(ROUNDS)]
-    for turn in (x.numpy() for x in [*turns, torch.eye(3, dtype=torch.float64)]):  # at last the channels themselves
+    for turn in (x.numpy() for x in [*turns, torch.eye(3, dtype=torch.float64)]):  # the identity comes last
         pixels, turned = pixels @ turn, goal @ turn
         for axis in range(3):
             line = pixels[:, axis]
@@ -220,19 +221,19 @@ def recolored(
     content_weights: Tensor | None = None,
     style_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns photograph and painting as the network is to see them, in [0, 1].
+    """Returns the photograph and the painting that the network sees, in [0, 1].
 
     Args:
         color: `style` changes neither; `content` makes both grey, the painting with the photograph's lightness (the
             photograph's colours are put back at the end, `with_colors`); `match` and `histogram` recolour the painting.
         content: The photograph, (1, 3, H, W).
         style: The painting, (1, 3, h, w).
-        method: How `match` does it.
+        method: The method of `match`.
         content_weights: Weights of the photograph's pixels, (1, 1, H, W).
         style_weights: Weights of the painting's pixels, (1, 1, h, w).
 
     Raises:
-        InputError: If there is no such choice, or no pixel has a weight above 0.
+        InputError: If the choice of colours or the method does not exist, or no pixel has a weight above 0.
     """
     check_choice("data.color", color, Color)
     if color == "content":
@@ -245,12 +246,12 @@ def recolored(
 
 
 def finished(picture: Tensor, lab: Tensor | None = None, protected: Tensor | None = None) -> Tensor:
-    """Gives a picture what it takes from the photograph.
+    """Gives a picture the colours and the protected pixels of the photograph.
 
     Args:
-        picture: (1, 3, H, W) in [0, 1].
-        lab: The photograph at the result's size, (1, 3, h, w), in CIE L*a*b*, where its colours are wanted.
-        protected: The photograph and how much of it stays as it is, (1, 4, h, w) in [0, 1], where regions are.
+        picture: The picture, (1, 3, H, W) in [0, 1].
+        lab: The photograph at the result's size, (1, 3, h, w), in CIE L*a*b*; None to keep the picture's colours.
+        protected: The photograph's RGB and the mask of its protected pixels, (1, 4, h, w) in [0, 1]; None for no mask.
 
     Returns:
         The picture, (1, 3, H, W) in [0, 1].
@@ -264,14 +265,14 @@ def finished(picture: Tensor, lab: Tensor | None = None, protected: Tensor | Non
 
 
 def _fitted(image: Tensor, picture: Tensor) -> Tensor:
-    """Brings (1, C, h, w) to a picture's size, which is smaller while a run is on its way to the result."""
+    """Resamples an image, (1, C, h, w), to a picture's size, which is smaller at every level but the last."""
     if image.shape[2:] != picture.shape[2:]:
         image = nnf.interpolate(image, picture.shape[2:], mode="bicubic", align_corners=False, antialias=True)
     return image.to(picture)
 
 
 def _broad(channel: Tensor) -> Tensor:
-    """Returns what varies slowly: (1, 1, H, W) by way of BROAD pixels along the longer side."""
+    """Returns the low frequencies of a channel, (1, 1, H, W), by way of a thumbnail of BROAD pixels."""
     height, width = channel.shape[2:]
     size = [max(1, round(x * BROAD / max(height, width))) for x in (height, width)]
     small = nnf.interpolate(channel, size, mode="bilinear", align_corners=False, antialias=True)
@@ -316,7 +317,7 @@ def _transport(
     goal: NDArray[np.float64],
     goal_shares: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the source's values in order, and the goal's values of the same ranks."""
+    """Returns the source's values in ascending order, and the goal's values of the same ranks."""
     order, goal_order = np.argsort(source), np.argsort(goal)
     ranks, goal_ranks = (np.cumsum(w) - w / 2 for w in (shares[order], goal_shares[goal_order]))
     return source[order], np.interp(ranks, goal_ranks, goal[goal_order])

@@ -1,8 +1,7 @@
-"""Files to images: what a file is, whether it is small enough to be decoded, and one line for all that may go wrong.
+"""Decodes files to images: a file's format, the limit on its pixels, and a one-line InputError for every failure.
 
-Files come from anywhere, and decoders were written for whole ones. So nothing is decoded that claims more pixels than
-are allowed, only formats of pictures are tried, and whatever a decoder raises ends as an InputError with the file's
-name.
+Files come from anywhere, and decoders were written for whole files. So a file that claims more pixels than allowed is
+not decoded, only picture formats are tried, and every error of a decoder becomes an InputError with the file's name.
 """
 
 from __future__ import annotations
@@ -44,24 +43,24 @@ FORMATS = {
     "QOI": "QOI",
     "ICO": "ICO",
     "ICNS": "ICNS",
-    "TGA": "TGA",  # the last, since any bytes may be one
+    "TGA": "TGA",  # the last, since any bytes may pass for TGA
 }
-"""Pillow's names of the formats that are read, and the people's. The others start programs or are rare."""
+"""The formats that are read: Pillow's name and the common name. Pillow's other formats start programs or are rare."""
 
 MAX_PIXELS = 178_956_970
 """Pixels above which a file may be a decompression bomb; the limit at which Pillow refuses."""
 
 BYTES_PER_PIXEL, HEADERS = 16, 1 << 26
-"""Bytes above which a file is refused: four channels of 32 bits for each allowed pixel, and 64 MiB beside them."""
+"""Bytes above which a file is refused: four channels of 32 bits for each allowed pixel, and 64 MiB for headers."""
 
 LONGEST_TEXT = 1 << 18
-"""Characters above which a text is no record of how a picture was made."""
+"""Characters above which a text is not taken for a record of how a picture was made."""
 
 HEADER_BUDGET = 1 << 24
-"""Bytes that are read of a file, at the most, in search of its record."""
+"""The most bytes of a file that are read in search of its record."""
 
 PNG_KEY, DESCRIPTION = "nst", 0x010E
-"""Where a picture's metadata is: the key of PNG's text, and the ImageDescription of EXIF and TIFF."""
+"""Places of a picture's record: the key of PNG's text chunk, and the ImageDescription tag of EXIF and TIFF."""
 
 _settings = threading.RLock()
 
@@ -71,11 +70,12 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
 
     Args:
         path: The file.
-        key: The setting that named it, for error messages.
-        max_pixels: Refuse what claims more, anywhere in the file.
+        key: The setting that named the file, for error messages.
+        max_pixels: Refuse a file that claims more pixels in any header.
 
     Raises:
-        InputError: If it is none of FORMATS, damaged, or too large; by way of `refused`, so use it around this.
+        InputError: If the file is missing or too large. Call `read` inside `refused`, which turns the errors for
+            damaged files and formats outside FORMATS into InputErrors.
     """
     with _open(path, key) as file:
         if (size := os.fstat(file.fileno()).st_size) > HEADERS + BYTES_PER_PIXEL * max_pixels:
@@ -83,7 +83,7 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
         for width, height in claims(file):
             _check_pixels(width, height, path, key, max_pixels)
         file.seek(0)
-        icon = file.read(4) == b"\0\0\1\0"  # is decoded when it is opened
+        icon = file.read(4) == b"\0\0\1\0"  # Pillow decodes an icon when it opens the file
         with _limited(max_pixels if icon else None):
             image = Image.open(file, formats=_formats())
         _check_pixels(*image.size, path, key, max_pixels)
@@ -100,7 +100,7 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
 
 @contextmanager
 def refused(path: Path, key: str, max_pixels: int) -> Iterator[None]:
-    """Turns whatever a decoder raises for a file into an InputError that names it."""
+    """Turns every error of a decoder into an InputError that names the file."""
     try:
         yield
     except InputError:
@@ -123,9 +123,9 @@ def refused(path: Path, key: str, max_pixels: int) -> Iterator[None]:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> str | None:
-    """Returns the text that `images.save` kept in a picture, or None where there is none or the file is no picture.
+    """Returns the text that `images.save` stored in a picture file, or None for a file without such a text.
 
-    Nothing is decoded, and a text that is too long for a record is none.
+    No pixel is decoded, and a text above LONGEST_TEXT is ignored.
     """
     try:
         if not os.path.isfile(path):
@@ -138,7 +138,7 @@ def read_metadata(path: str | os.PathLike[str]) -> str | None:
 
 
 class _Sparing(io.BufferedReader):
-    """A file of which no more is read than a picture's header may need."""
+    """A file reader that raises an OSError after HEADER_BUDGET bytes, more than a picture's header needs."""
 
     left = HEADER_BUDGET
 
@@ -154,9 +154,9 @@ def _description(file: IO[bytes]) -> object:
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WEBP":
         with Image.open(file, formats=("PNG", "JPEG", "TIFF")) as image:
-            # PNG's EXIF may be behind the picture, and Pillow would decode that to get there
+            # PNG's EXIF may follow the pixels, and Pillow would decode the pixels to reach it
             return image.info.get(PNG_KEY) if image.format == "PNG" else image.getexif().get(DESCRIPTION)
-    # a WebP file holds its EXIF behind the picture, in a chunk of its own
+    # a WebP file holds its EXIF after the pixels, in a chunk of its own
     while len(chunk := file.read(8)) == 8:
         size = int.from_bytes(chunk[4:], "little")
         if chunk[:4] == b"EXIF":
@@ -168,7 +168,7 @@ def _description(file: IO[bytes]) -> object:
 
 
 def _open(path: Path, key: str) -> IO[bytes]:
-    """Opens a regular file; one that is not there, or vanishes at this moment, is refused in a line."""
+    """Opens a regular file; raises an InputError for a file that is missing, or vanishes at this moment."""
     try:
         if os.path.isfile(path):
             return open(path, "rb")
@@ -184,15 +184,14 @@ def _open(path: Path, key: str) -> IO[bytes]:
 
 
 def _formats() -> tuple[str, ...]:
-    """Returns those of FORMATS that this Pillow reads."""
+    """Returns the FORMATS that the installed Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager
 def _limited(max_pixels: int | None) -> Iterator[None]:
-    """Holds Pillow to a number of pixels, for pictures inside pictures, and to silence; leaves its settings as they
-    were."""
+    """Limits Pillow's pixels, also for pictures inside pictures, and silences Pillow; then restores its settings."""
     log = logging.getLogger("PIL")
     with _settings, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on odd metadata
@@ -209,10 +208,10 @@ def _limited(max_pixels: int | None) -> Iterator[None]:
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Keeps the lines of the TIFF library, which writes past Python, off the screen; the failure itself is heard."""
+    """Keeps messages of the TIFF library, which writes past Python, off the screen; errors are raised all the same."""
     try:
         kept = os.dup(2)
-    except OSError:  # nobody listens
+    except OSError:  # stderr is closed
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""Files of results: names that can be printed, what an output path must be, and writes that are whole or not at all."""
+"""Files of results: checks of an output path, and writes that are whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 """Formats that a result can be written in; TIFF has 16 bits a channel, the others 8."""
 
 LONGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}
-"""Pixels a side that a format, or for JPEG its library, has room for; the others hold more than a memory does."""
+"""Longest side, in pixels, of a format or, for JPEG, its library; the other formats hold more than fits in memory."""
 
 REMEDY = "Make room, or choose another place with --output or --trainer.default_root_dir"
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], None], remedy: str = REMEDY) -> None:
-    """Writes a file beside its place and moves it there when it is whole and on the disk.
+    """Writes a temporary file in the target's folder, and renames it to the target when it is whole and on the disk.
 
     Args:
-        path: The place; a file that is there is replaced.
+        path: The target; an existing file is replaced.
         write: Writes the contents into an open file.
-        remedy: What the user can do about a disk that refuses.
+        remedy: What the user can do about a failed write.
 
     Raises:
-        RunError: If it cannot be written; what was there before is untouched, and nothing is left behind.
+        RunError: If the file cannot be written; an existing file is untouched, and no temporary file is left behind.
     """
     part = _part(path.parent)
     try:
@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], remedy: str
         _sync(path.parent)
     except (InputError, RunError):
         raise
-    except Exception as error:  # torch, tifffile and zlib have names of their own for a full disk
+    except Exception as error:  # torch, tifffile and zlib raise errors of their own for a full disk
         raise RunError(
             f"Expected to write {shown(path)}, but the system says: {_reason(error)}; what was there before is "
             f"unchanged. {remedy}"
@@ -55,7 +55,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], remedy: str
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text as UTF-8, as `write_atomically` does."""
+    """Writes a text as UTF-8 with `write_atomically`."""
 
     def write(file: IO[bytes]) -> None:
         file.write(text.encode("utf-8", "surrogateescape"))
@@ -64,11 +64,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_output(path: str | os.PathLike[str], key: str = "output") -> None:
-    """Raises an InputError unless a picture can be written to that path; what is there stays as it is.
+    """Raises an InputError unless a picture can be written to a path; an existing file is untouched.
 
     Args:
-        path: Where a picture is to go.
-        key: The setting that named it, for error messages.
+        path: The path of the picture.
+        key: The setting that named the path, for error messages.
     """
     path = Path(path)
     suffix_of(path, key)
@@ -106,7 +106,7 @@ def check_output(path: str | os.PathLike[str], key: str = "output") -> None:
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int, key: str = "output") -> None:
-    """Raises an InputError if the format of a path's suffix has no room for a picture of that size, in pixels."""
+    """Raises an InputError if the format of a path's suffix cannot hold a picture of height × width pixels."""
     longest = LONGEST_SIDES.get(suffix := Path(path).suffix.lower())
     if longest is not None and max(height, width) > longest:
         name = "WebP" if suffix == ".webp" else "JPEG"
@@ -128,10 +128,10 @@ def check_overwrites(
 
 
 def same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
-    """Tells whether two paths, of files that need not exist, lead to the same place.
+    """Tells whether two paths, of files that need not exist, lead to the same file.
 
-    Links are followed, hard links are the same, and names that differ in case alone are the same where the folder's
-    file system says so. A path that no system takes is the same as none.
+    Symbolic links are followed, hard links are the same file, and names that differ in case alone are the same where
+    the folder's file system ignores case. An invalid path is never the same as another.
     """
     try:
         return _same(Path(os.path.realpath(a)), Path(os.path.realpath(b)))
@@ -140,7 +140,7 @@ def same_place(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
 
 
 def suffix_of(path: Path, key: str = "output") -> str:
-    """Returns the suffix of an output in small letters; raises an InputError unless it is one of SUFFIXES."""
+    """Returns the suffix of an output path in lower case; raises an InputError unless it is one of SUFFIXES."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"Expected --{key} to end in one of {', '.join(SUFFIXES)}, but got {shown(path)}")
@@ -148,12 +148,12 @@ def suffix_of(path: Path, key: str = "output") -> str:
 
 
 def _part(folder: Path) -> Path:
-    """Returns a new name for a file that is being written; short, so that the longest names have room for it."""
+    """Returns a new path for a temporary file, whose name is short even where the target has the longest name."""
     return folder / f".nst-{secrets.token_hex(8)}.part"
 
 
 def _touch(path: Path) -> None:
-    """Makes an empty file where there is none, and takes it away."""
+    """Creates an empty file at a path without a file, and deletes it."""
     with open(path, "xb"):
         pass
     path.unlink()
@@ -167,15 +167,15 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _replaceable(path: Path, there: os.stat_result) -> bool:
-    """Tells whether a file may be replaced: not in a sticky folder such as /tmp, where only its owner may."""
+    """Tells whether a file may be replaced: in a sticky folder such as /tmp, only the file's or folder's owner may."""
     if not hasattr(os, "geteuid"):
-        return os.access(path, os.W_OK)  # Windows keeps files that may only be read
+        return os.access(path, os.W_OK)  # Windows does not replace read-only files
     folder = os.stat(path.parent)
     return not folder.st_mode & stat.S_ISVTX or os.geteuid() in (0, there.st_uid, folder.st_uid)
 
 
 def _sync(folder: Path) -> None:
-    """Brings a folder's entries to the disk, on systems that can."""
+    """Flushes a folder's entries to the disk, on systems that support it."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -185,7 +185,7 @@ def _sync(folder: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns what the system says of a failed write, also where a library hid it behind an error of its own."""
+    """Returns the system's message for a failed write, also where a library hid it behind an error of its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -209,7 +209,7 @@ def _folded(name: str) -> str:
 
 
 def ignores_case(folder: Path) -> bool:
-    """Tells whether names in a folder, or in the nearest one above it that exists, may differ in case alone."""
+    """Tells whether a folder ignores case in names; a missing folder stands for its nearest existing parent."""
     while not os.path.isdir(folder) and folder.name:
         folder = folder.parent
     return _probed(str(folder))

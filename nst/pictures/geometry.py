@@ -1,4 +1,4 @@
-"""Sizes and margins of pictures: resampling for files and with a gradient, and what makes a picture tile."""
+"""Sizes and margins of pictures: resampling for files, differentiable resampling, and images made to tile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fit(height: int, width: int, longer: int) -> tuple[int, int]:
 def resize(image: Tensor, height: int, width: int, smooth: bool = False) -> Tensor:
     """Resamples (1, C, H, W) to (1, C, height, width), clipped to [0, 1].
 
-    By an antialiased Lanczos filter, or where it is to be smooth by a triangle, which does not ring.
+    The filter is an antialiased Lanczos filter or, with `smooth`, a triangle filter, which does not ring.
     """
     if image.shape[2:] == (height, width):
         return image
@@ -31,13 +31,13 @@ def resize(image: Tensor, height: int, width: int, smooth: bool = False) -> Tens
 
 
 def periodic(image: Tensor) -> Tensor:
-    """Takes from an image, (1, C, H, W) in [0, 1], the smooth part that keeps it from tiling.
+    """Removes from an image, (1, C, H, W) in [0, 1], the smooth component that keeps it from tiling.
 
-    What is inside stays, but for slow changes of brightness; the steps between opposite borders are gone.
+    Away from the borders only the brightness changes, and slowly; the steps between opposite borders are gone.
 
     Source:
-        Moisan, "Periodic plus smooth image decomposition" (2011), equations 7 to 11. We repeat it, since clipping to
-        [0, 1] brings a little of the steps back.
+        Moisan, "Periodic plus smooth image decomposition" (2011), equations 7 to 11. We repeat the decomposition, since
+        clipping to [0, 1] brings a little of the steps back.
     """
     wide = image.double()
     down, right = (2 * torch.cos(2 * torch.pi * torch.fft.fftfreq(n, dtype=torch.float64)) for n in image.shape[2:])
@@ -54,7 +54,7 @@ def periodic(image: Tensor) -> Tensor:
 
 
 def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False) -> Tensor:
-    """Interpolates (1, C, H, W) to another size, `bicubic` or `bilinear`, antialiased where it shrinks.
+    """Interpolates (1, C, H, W) to another size, antialiased where the image shrinks.
 
     Args:
         image: The image.
@@ -62,7 +62,7 @@ def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False
         mode: `bicubic` or `bilinear`.
         wrap: Whether opposite borders are neighbours, as in a picture that tiles.
     """
-    if wrap:  # the middle one of three copies, first one below the other and then side by side
+    if wrap:  # the middle one of three copies, stacked first vertically and then horizontally
         height, width = size
         image = resample(image.repeat(1, 1, 3, 1), (3 * height, image.shape[3]), mode)[:, :, height : 2 * height]
         return resample(image.repeat(1, 1, 1, 3), (height, 3 * width), mode)[..., width : 2 * width].contiguous()
@@ -70,7 +70,7 @@ def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False
 
 
 def extend(image: Tensor, margin: int) -> Tensor:
-    """Adds a margin of the border's own values to (1, C, H, W)."""
+    """Pads (1, C, H, W) with a margin of replicated border values."""
     return nn.functional.pad(image, (margin,) * 4, mode="replicate") if margin else image
 
 
@@ -80,14 +80,14 @@ def trim(image: Tensor, margin: int) -> Tensor:
 
 
 LOBES = 3
-"""Of the Lanczos filter, as Pillow has it."""
+"""Lobes of the Lanczos filter, as in Pillow."""
 
 
 def shrink(picture: Tensor, height: int, width: int, wrap: bool = False) -> Tensor:
-    """Resamples (1, C, H, W) as `images.resize` does, so that the two are compared alike, but with a gradient.
+    """Resamples (1, C, H, W) with the filter of `resize`, but differentiably.
 
-    A softer filter than the photograph's and the painting's would have the picture drawn too sharp. Where the picture
-    tiles, opposite borders are neighbours (`wrap`).
+    `resize` brings the photograph and the painting to a size: with a softer filter here, the optimised picture would
+    become too sharp. With `wrap`, opposite borders are neighbours, as in a picture that tiles.
     """
     with plain(picture.device):
         rows, columns = lanczos(picture.shape[2], height, wrap), lanczos(picture.shape[3], width, wrap)
@@ -96,7 +96,7 @@ def shrink(picture: Tensor, height: int, width: int, wrap: bool = False) -> Tens
 
 @lru_cache(maxsize=4)
 def lanczos(size: int, smaller: int, wrap: bool = False) -> Tensor:
-    """Returns the weights, (smaller, size), that an antialiased Lanczos filter gives to the values of a row."""
+    """Returns the weights, (smaller, size), of an antialiased Lanczos filter that shrinks a row or a column."""
     scale = size / smaller
     centres = (torch.arange(smaller, dtype=torch.float64) + 0.5) * scale
     x = (torch.arange(size, dtype=torch.float64) + 0.5 - centres[:, None]) / scale

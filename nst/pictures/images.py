@@ -23,10 +23,10 @@ from nst.pictures.geometry import resize
 from nst.pictures.profiles import srgb_profile, to_srgb
 
 LONGEST_IN_JPEG = 65_000
-"""Characters above which JPEG has no place for a description."""
+"""Characters from which a description is too long for a JPEG file."""
 
 ORIENTATION = 0x0112
-"""EXIF's number of how the camera was held."""
+"""EXIF's tag of the camera's orientation."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,7 +37,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture upright, by its orientation."""
+"""The transposition that brings a picture upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Picture:
     Attributes:
         rgb: (1, 3, H, W), float32, sRGB-encoded, in [0, 1].
         alpha: Opacity, (1, 1, H, W), float32, in [0, 1], or None for an opaque picture.
-        name: Where it came from, for people.
+        name: Name of the picture's source, for people.
     """
 
     rgb: Tensor
@@ -83,7 +83,7 @@ def load(path: str | os.PathLike[str], key: str = "picture", max_pixels: int = M
         The picture.
 
     Raises:
-        InputError: If there is no such file, or it is not a whole picture, or too large.
+        InputError: If the file does not exist, is not a whole picture or is too large.
     """
     path = Path(path)
     with decoding.refused(path, key, max_pixels):
@@ -98,7 +98,7 @@ def decode(image: Image.Image | NDArray[np.uint16], name: str = "picture") -> Pi
     """
     try:
         return _decoded(image, name)
-    except Exception as error:  # an image that was opened is decoded here, and its file may be damaged
+    except Exception as error:  # Pillow decodes an opened image only here, and the file may be damaged
         said = one_line(error) or type(error).__name__
         raise InputError(f"Expected {name} to be a whole picture, but it is damaged ({said})") from error
 
@@ -109,17 +109,17 @@ def encode(rgb: Tensor, alpha: Tensor | None = None) -> Image.Image:
 
 
 def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None, metadata: str | None = None) -> None:
-    """Writes a picture in the format of the path's suffix, with an sRGB profile; a file there is replaced at once.
+    """Writes a picture in the format of the path's suffix, with an sRGB profile; replaces a file atomically.
 
     Args:
-        rgb: (1, 3, H, W) in [0, 1].
-        path: Ends in one of SUFFIXES.
-        alpha: Opacity, (1, 1, h, w), brought to the picture's size; JPEG has none and gets a white ground.
-        metadata: ASCII text on how the picture was made, kept as PNG text `nst`, or as EXIF's or TIFF's description.
+        rgb: The picture, (1, 3, H, W) in [0, 1].
+        path: A path that ends in one of SUFFIXES.
+        alpha: Opacity, (1, 1, h, w), resampled to the picture's size; a JPEG file gets a white ground instead.
+        metadata: ASCII text on how the picture was made, stored as PNG text `nst`, or as EXIF's or TIFF's description.
 
     Raises:
         InputError: If the suffix is not one of SUFFIXES.
-        RunError: If the file cannot be written; a file that was there before is untouched.
+        RunError: If the file cannot be written; an existing file is untouched.
     """
     path = Path(path)
     suffix = suffix_of(path)
@@ -172,7 +172,7 @@ def _channels(image: Image.Image) -> Tensor:
     image = _upright(image)
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=1)
-        # 32-bit integers hold what a 16-bit file had; floats are in [0, 1], or in [0, 255] by an older custom
+        # 32-bit integers hold the values of a 16-bit file; floats are in [0, 1], or by an older custom in [0, 255]
         scale = 65535 if image.mode.startswith("I") else 255 if grey.max(initial=0) > 1 else 1
         return torch.from_numpy((grey / scale).clip(0, 1)).expand(1, 3, -1, -1).contiguous()
     alpha = None
@@ -187,7 +187,7 @@ def _channels(image: Image.Image) -> Tensor:
 
 
 def _planes(values: NDArray[np.uint8] | NDArray[np.uint16], top: int) -> Tensor:
-    """Returns integers up to `top`, (H, W, C), as fractions, (1, C, H, W); no copy but the result is made."""
+    """Converts integers up to `top`, (H, W, C), to fractions, (1, C, H, W), without a copy besides the result."""
     planes = np.empty((1, values.shape[2], *values.shape[:2]), np.float32)
     for channel in range(values.shape[2]):
         np.divide(values[..., channel], np.float32(top), out=planes[0, channel], dtype=np.float32)
@@ -195,7 +195,7 @@ def _planes(values: NDArray[np.uint8] | NDArray[np.uint16], top: int) -> Tensor:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its EXIF says; EXIF that is broken says nothing."""
+    """Turns an image upright by its EXIF orientation; broken EXIF is ignored."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on odd metadata
@@ -218,7 +218,7 @@ def _keeping_profile(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _fitted(alpha: Tensor, rgb: Tensor) -> Tensor:
-    """Returns the opacity at the picture's size, which is smaller while a run is on its way to the last level."""
+    """Resamples the opacity to the picture's size, which is smaller at every level but the last."""
     return resize(alpha.cpu(), rgb.shape[2], rgb.shape[3]).to(rgb)
 
 

@@ -1,4 +1,4 @@
-"""Colour profiles: an ICC profile says what an image's numbers mean, and every picture here means sRGB."""
+"""Colour profiles: an ICC profile defines the colours of an image's values, and every decoded picture is sRGB."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PERCEPTUAL, COLORIMETRIC = ImageCms.Intent.PERCEPTUAL, ImageCms.Intent.RELATIVE_
 
 @cache
 def srgb_profile() -> bytes:
-    """Returns an ICC profile for sRGB, the same bytes at any time."""
+    """Returns an ICC profile for sRGB, whose bytes are always the same."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # when it was made
+    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # the date of creation
     return bytes(profile)
 
 
 def is_srgb(profile: object) -> bool:
-    """Tells whether a profile means sRGB: it moves no colour of a ramp and a cube by more than one level of 8 bits.
+    """Tells whether a profile is sRGB: it moves no colour of a grey ramp and an RGB cube by more than one 8-bit level.
 
-    What a profile calls itself proves nothing: "linear sRGB" and "not quite sRGB" are names too.
+    A profile's name proves nothing: "linear sRGB" and "not quite sRGB" are names too.
     """
     if profile == srgb_profile():
         return True
@@ -32,19 +32,19 @@ def is_srgb(profile: object) -> bool:
     colors = _colors()
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        # perceptual tables may move colours on purpose, also those of a profile that is sRGB
+        # perceptual tables may move colours on purpose, also the tables of an sRGB profile
         transform = ImageCms.buildTransform(source, _srgb(), "RGB", "RGB", COLORIMETRIC)
         moved = np.asarray(transform.apply(colors), np.int16)
     except MemoryError:
         raise
-    except Exception:  # whatever a broken profile makes of the parser
+    except Exception:  # the parser may raise any error for a broken profile
         return False
     return bool(np.abs(moved - np.asarray(colors, np.int16)).max() <= 1)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Converts an image of mode L, RGB, CMYK or LAB to RGB by its profile; one that is broken or of another kind of
-    image is passed over, and numbers that are sRGB already stay what they are, bit for bit."""
+    """Converts an image of mode L, RGB, CMYK or LAB to sRGB by its profile; a profile that is broken or for another
+    mode is ignored, and values that are sRGB already stay unchanged, bit for bit."""
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile:
         if image.mode != "LAB":
@@ -55,7 +55,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile) if profile else ImageCms.createProfile("LAB"))
         converted = ImageCms.profileToProfile(image, source, _srgb(), PERCEPTUAL, outputMode="RGB")
-        assert converted is not None  # None is for a conversion in place
+        assert converted is not None  # only a conversion in place returns None
         return converted
     except MemoryError:
         raise

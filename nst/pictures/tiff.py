@@ -1,7 +1,7 @@
 """Colour TIFFs with 16 bits a channel, which Pillow cuts to 8.
 
-Pillow does read grey with 16 bits, whatever the compression. So the strips or tiles of a colour file are given a
-header of their own, which calls every sample a grey pixel of a picture that is three or four times as wide.
+Pillow reads grey with 16 bits, whatever the compression. So the strips or tiles of a colour file are given a
+new header, which declares every sample a grey pixel of a picture that is three or four times as wide.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from PIL import Image
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, ORIENTATION, SAMPLES = 256, 257, 258, 259, 262, 266, 274, 277
 ROWS, PLANAR, PREDICTOR, EXTRA, FORMAT, PROFILE = 278, 284, 317, 338, 339, 34675
 STRIPS, TILES = (273, 279), (324, 325)
-"""The tags of where strips and tiles are, and how long."""
+"""Tags of the offsets and byte counts of strips, and of tiles."""
 
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 
 PREDICTED = (5, 8, 32946, 34925, 50000)
-"""Compressions that may keep differences between neighbours: LZW, both names of deflate, LZMA and Zstandard."""
+"""Compressions that may store differences between adjacent pixels: LZW, both names of deflate, LZMA and Zstandard."""
 
 UNASSOCIATED = 2
-"""What a fourth channel is: an opacity that the colours have not been multiplied by."""
+"""Kind of a fourth channel: unassociated alpha, an opacity by which the colours are not multiplied."""
 
 
 def deep_values(image: Image.Image, file: IO[bytes], is_srgb: Callable[[object], bool]) -> NDArray[np.uint16] | None:
-    """Returns the values of a TIFF if it is upright sRGB with 16 bits a channel, (H, W, 3 or 4), else None.
+    """Returns the pixel values, (H, W, 3 or 4), of an upright sRGB TIFF with 16 bits a channel; None for other files.
 
     Args:
-        image: The file as Pillow opened it; nothing of it is decoded.
+        image: Pillow's image of the opened file, whose pixels are not decoded.
         file: The open file.
         is_srgb: Tells whether a colour profile means sRGB.
     """
@@ -43,7 +43,7 @@ def deep_values(image: Image.Image, file: IO[bytes], is_srgb: Callable[[object],
         return _values(tags, file) if _is_deep(tags) and (PROFILE not in tags or is_srgb(tags[PROFILE])) else None
     except MemoryError:
         raise
-    except Exception:  # Pillow may read in 8 bits what is odd, and says what is damaged
+    except Exception:  # Pillow may read an odd file in 8 bits, and reports a damaged file
         return None
 
 
@@ -71,7 +71,7 @@ def _values(tags: Any, file: IO[bytes]) -> NDArray[np.uint16]:
 
 
 def _as_grey(tags: Any, file: IO[bytes]) -> bytes:
-    """Returns a TIFF of the same strips or tiles, in which each sample is a pixel."""
+    """Returns a TIFF of the same strips or tiles, in which each sample is a grey pixel."""
     samples, tiled = tags[SAMPLES], TILES[0] in tags
     starts, counts = (tuple(tags[tag]) for tag in (TILES if tiled else STRIPS))
     if len(starts) != len(counts) or sum(counts) > file.seek(0, io.SEEK_END):
@@ -95,7 +95,7 @@ def _as_grey(tags: Any, file: IO[bytes]) -> bytes:
     arrays = b""
     for tag, values in zip(TILES if tiled else STRIPS, (places, counts), strict=True):
         packed = struct.pack(f"{order}{len(values)}I", *values)
-        if len(values) == 1:  # one number is in the entry itself
+        if len(values) == 1:  # a single number is stored in the entry itself
             entries[tag] = struct.pack(f"{order}HHI", tag, 4, 1) + packed
         else:
             entries[tag] = struct.pack(f"{order}HHII", tag, 4, len(values), after + len(arrays))

@@ -1,4 +1,4 @@
-"""A run around the optimisation: callbacks, records, checkpoints, folders, signals and the Trainer's flags.
+"""A run around the optimisation: callbacks, records, checkpoints, folders, signals, the Trainer's flags, and many jobs.
 
-It only watches the LightningModule, and may be removed without changing a pixel. It knows no command line.
+Its callbacks only watch the LightningModule, and may be removed without changing a pixel. It knows no command line.
 """

@@ -1,4 +1,4 @@
-"""What goes into a picture: styles, masks, regions and levels, from settings and files.
+"""The inputs of a picture: styles, masks, regions and levels, made from settings and files.
 
-It knows pictures. It knows no network, no loss and no optimiser; what it hands on are levels of tensors.
+The folder knows pictures, and returns levels of tensors. It knows no network, no loss and no optimiser.
 """

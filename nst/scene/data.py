@@ -1,4 +1,4 @@
-"""From picture files to levels."""
+"""Turns picture files into the levels of the pyramid."""
 
 from __future__ import annotations
 
@@ -28,50 +28,50 @@ from nst.types import InputPath, Pixels, Seconds
 
 SAMPLE_STYLE = Path(__file__).parents[1] / "assets" / "night.jpg"
 SMALLEST = 8
-"""Pixels of the shorter side below which a photograph or a painting holds nothing to look at."""
+"""Shorter side, in pixels, below which a photograph or a painting has too little content and is refused."""
 
 UNLIMITED = 10**6
-"""LevelLoader of a level that ends by the clock."""
+"""Steps of a level that ends by the clock."""
 OVERHEAD = 100**2
-"""Pixels that cost as much time as what a step costs at any size."""
+"""Pixels that take as much time as the part of a step that does not depend on the size."""
 
 SMALLEST_LEVEL = 32
-"""Pixels of the shorter side below which a level on the way to the result is left out."""
+"""Shorter side, in pixels, below which a level before the last is left out."""
 
 
 class PictureData(LightningDataModule):
     """The photograph and the painting of one picture.
 
     Args:
-        content: The photograph: a file, or `sample` for the one that comes with the package.
-        style: The painting: a file, or `sample` for the one that comes with the package; or a list of these or of
-            entries `{image, weight, scale, layers, mask, region}`.
+        content: The photograph: a file, or `sample` for the photograph that comes with the package.
+        style: The painting: a file, or `sample` for the painting that comes with the package; or a list of files,
+            `sample` or entries `{image, weight, scale, layers, mask, region}`.
         size: Longer side of the result, in pixels.
-        min_size: Longer side of the smallest level: the picture is made there first and grows from level to level.
-            By default there is one level, at `size`.
-        ratio: Size of a level over that of the level before.
-        steps: Optimiser steps at each level; a list gives them from the smallest level on, and its last number holds
-            for all further levels.
-        afar: Longer side, in pixels, at which every larger level is looked at as well, scaled down: the picture then
-            looks from afar as one of that size would, where otherwise its composition drifts as it grows.
-        budget: Time for the whole run, such as `60s` or `2min`. The levels share it as `steps` would, and make as many
-            steps as they have time for. What a run makes of it depends on the machine.
-        min_improvement: End a level when the mean objective of 20 steps is less than this share below that of the 20
-            steps before; 0 for never.
-        style_scale: Longer side of the painting over that of the result: below 1 for finer strokes, above for coarser.
-            A painting is never enlarged past its own pixels.
-        color: Whose colours the result wears: `style`, the painting's; `content`, the photograph's: its chroma and its
-            broad light and shade, so that only the lightness of strokes is painted; `match`, the painting recoloured to
-            the mean and covariance of the photograph's colours; `histogram`, recoloured to their whole distribution.
-        color_match: How `match` does it: `symmetric` moves the colours least, `pca`, or `cholesky`.
-        style_weights: Weights of the styles in their order, in the place of the entries' own.
+        min_size: Longer side of the smallest level: the picture is made at this size first and grows from level to
+            level. By default there is one level, at `size`.
+        ratio: Ratio of a level's size to the size of the level before.
+        steps: Optimiser steps at each level; a list gives the steps from the smallest level on, and its last number
+            holds for all further levels.
+        afar: Longer side, in pixels, to which every larger level is scaled down and looked at as well: from afar, the
+            picture then looks like a result of that size, where otherwise its composition drifts as the size grows.
+        budget: Time for the whole run, such as `60s` or `2min`. The levels share the time as their `steps` would, and
+            make as many steps as their time allows. The number of steps, and so the result, depends on the machine.
+        min_improvement: End a level when the mean objective of 20 steps is less than this share below the mean of the
+            20 steps before; 0 for never.
+        style_scale: Ratio of the painting's longer side to the result's: below 1 for finer strokes, above 1 for coarser
+            strokes. A painting is never enlarged past its own pixels.
+        color: Colours of the result: `style`, the painting's; `content`, the photograph's chroma and broad light and
+            shade, so that only the lightness of strokes is painted; `match`, the painting recoloured to the mean and
+            covariance of the photograph's colours; `histogram`, the painting recoloured to their whole distribution.
+        color_match: Method of `match`: `symmetric`, which moves the colours least, `pca` or `cholesky`.
+        style_weights: Weights of the styles in the order of `style`, in the place of the entries' own weights.
         regions: Parts of the photograph by name, each a mask or an entry `{mask, color, content_weight, keep, erode}`.
         max_pixels: Refuse larger files, which may be decompression bombs.
-        init: Where to start from: a file here is read and handed on, a word is the model's to interpret.
-        tile: Whether the result is to tile; the photograph and a file to start from are then made to tile first.
+        init: Start of the optimisation: a picture file, which is read here, or a word, which the model interprets.
+        tile: Whether the result is to tile; the photograph and a picture file in `init` are then made to tile first.
 
     Raises:
-        InputError: If a number is out of range; files are looked at in `setup`.
+        InputError: If a number is out of range; `setup` checks the files.
     """
 
     def __init__(
@@ -165,16 +165,16 @@ class PictureData(LightningDataModule):
         return LevelLoader(self.levels[min(epoch, len(self.levels) - 1)])
 
     def finished(self, picture: Tensor) -> Tensor:
-        """Returns the picture, (1, 3, H, W) in [0, 1], with what it has from the photograph, colours or regions."""
+        """Returns the picture, (1, 3, H, W) in [0, 1], with the photograph's colours and kept regions where wanted."""
         return colors.finished(picture, self.lab, self.protected)
 
     def state_dict(self) -> dict[str, Any]:
-        """The opacity of the result, as bytes, its colours and what is kept, so that a checkpoint can be exported."""
+        """Opacity as bytes, the photograph in L*a*b* and the kept pixels, so that a checkpoint can be exported."""
         state = {} if self.alpha is None else {"alpha": (self.alpha * 255).round().to(torch.uint8)}
         return state | {key: x for key, x in (("lab", self.lab), ("kept", self.protected)) if x is not None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: all of it comes from the photograph."""
+        """Restores nothing: `setup` computes the whole state from the photograph."""
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
@@ -185,7 +185,7 @@ class PictureData(LightningDataModule):
         return self.pictures[role]
 
     def role(self, i: int) -> str:
-        """Returns what the i-th style is called: `style`, or `style[i]` where there are several."""
+        """Returns the name of the i-th style: `style`, or `style[i]` where there are several styles."""
         return f"style[{i}]" if len(self.styles) > 1 else "style"
 
     def _loaded(self, i: int, style: Style) -> LoadedStyle:
@@ -217,7 +217,7 @@ class PictureData(LightningDataModule):
         return sizes[::-1]
 
     def _plan(self, sizes: list[int]) -> tuple[list[int], list[float | None]]:
-        """Returns the most steps, and the seconds, of each level."""
+        """Returns the maximum of steps, and the seconds, of each level."""
         steps = [self.steps[min(index, len(self.steps) - 1)] for index in range(len(sizes))]
         if self.budget is None:
             return steps, [None] * len(sizes)
@@ -252,12 +252,12 @@ def sample_path(role: str) -> Path:
     if role.startswith("style"):
         return SAMPLE_STYLE
     package = find_spec("skimage")
-    assert package is not None and package.origin is not None  # a dependency
+    assert package is not None and package.origin is not None  # scikit-image is a dependency
     return Path(package.origin).parent / "data" / "rocket.jpg"
 
 
 def _styles(style: str | Sequence[str | Style], weights: Sequence[float] | None) -> list[Style]:
-    """Returns the entries that a setting stands for."""
+    """Returns the styles of the settings `style` and `style_weights`."""
     given: Sequence[str | Style] = [style] if isinstance(style, str) else style
     entries = [x if isinstance(x, Style) else Style(InputPath(x)) for x in given]
     if weights is None:

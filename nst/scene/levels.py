@@ -1,4 +1,4 @@
-"""What the optimisation looks at, at one size."""
+"""The levels of the pyramid: all tensors that the optimisation needs at one size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 Start = Literal["content", "noise", "gray", "style"]
-"""Pictures to start from that are no files."""
+"""Start pictures that are not read from a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,10 +17,10 @@ class Painting:
     """A style at one size.
 
     Attributes:
-        picture: (1, 3, h, w), in [0, 1].
-        weight: Its share among those of its place, which sum to 1.
-        layers: Names of the layers that it is for; None for all.
-        guide: Weights of its pixels, (1, 1, h, w); None for 1 everywhere.
+        picture: The style image, (1, 3, h, w), in [0, 1].
+        weight: The painting's share in its place; the shares of a place sum to 1.
+        layers: Names of the layers whose style loss uses the painting; None for all.
+        guide: Weights of the painting's pixels, (1, 1, h, w); None for 1 everywhere.
     """
 
     picture: Tensor
@@ -34,12 +34,12 @@ class Place:
     """A part of the result, and the paintings whose style it takes.
 
     Attributes:
-        paintings: One at least.
-        name: The region's; empty for the whole picture, or what lies outside of all regions.
-        guide: Weights of the pixels, (1, 1, H, W); None for 1 everywhere.
-        share: The sum of the weights over that of all pixels that are made, so that a pixel of a small place is drawn
-            as strongly to its style as one of a large place.
-        erode: Whether pixels near the border are left out where the network sees beyond it.
+        paintings: The paintings, at least one.
+        name: The region's name; empty for the whole picture, or for the area outside of all regions.
+        guide: Weights of the result's pixels, (1, 1, H, W); None for 1 everywhere.
+        share: The guide's sum over the sum of the Level's `visible`, so that a pixel of a small place is drawn to its
+            style as strongly as a pixel of a large place.
+        erode: Whether positions whose receptive field crosses the place's border are left out.
     """
 
     paintings: tuple[Painting, ...]
@@ -55,16 +55,16 @@ class Level:
 
     Attributes:
         index: Position in the order of levels, from 0.
-        steps: Optimiser steps to take at this size, at the most.
+        steps: Maximum of optimiser steps at this size.
         content: The photograph at the result's size, (1, 3, H, W), in [0, 1].
-        places: What takes which style.
-        init: The picture to start from, (1, 3, H, W), where a file was given.
-        seconds: The level's share of the time budget, where there is one.
+        places: The parts of the result, with their paintings.
+        init: The start picture, (1, 3, H, W); None if `data.init` is not a file.
+        seconds: The level's share of the time budget; None without a budget.
         min_improvement: See PictureData.
-        visible: Opacity of what is made, (1, 1, H, W): 0 where the photograph is transparent or kept; None for 1.
-        emphasis: Weights of the photograph's pixels beyond that, (1, 1, H, W); None for 1.
-        keep_mask: How much of the photograph stays as it is, (1, 1, H, W) in [0, 1]; None for nothing.
-        coarse: The smaller level that the picture is to look like when it is scaled down; None for none.
+        visible: Opacity of the painted pixels, (1, 1, H, W): 0 where the photograph is transparent or kept; None for 1.
+        emphasis: Content weights, factors on `visible` in the content loss, (1, 1, H, W); None for 1.
+        keep_mask: Share of the photograph that each pixel keeps, (1, 1, H, W) in [0, 1]; None for 0.
+        coarse: The smaller level with which the scaled-down picture is compared; None for no such level.
     """
 
     index: int
@@ -89,9 +89,9 @@ class Level:
 
     @property
     def weight_maps(self) -> int:
-        """How many pictures' worth of memory the weights of pixels take, with what is made of them for the layers.
+        """Memory of the pixel weights and of the layer weights made from them, as a number of pictures.
 
-        One for each map of weights; what is kept of the photograph comes with the photograph and the blend of both.
+        Each map of weights counts 1; `keep_mask` counts 3, with the photograph and the blend of photograph and picture.
         """
         guides = sum(place.guide is not None for place in self.places)
         return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.keep_mask is not None)
@@ -108,7 +108,7 @@ class Level:
 
 
 class LevelLoader:
-    """A data loader whose batches are one level, once for each step; it resumes where a checkpoint left it."""
+    """A data loader that yields one level once for each step, and resumes at the position in a checkpoint."""
 
     def __init__(self, level: Level) -> None:
         self.level = level

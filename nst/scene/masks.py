@@ -1,4 +1,4 @@
-"""Masks of regions, from files: where a region is, and how much of it is in each pixel."""
+"""Masks of regions, read from files: the share of each pixel that belongs to a region."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from nst.pictures.images import Picture
 from nst.scene.styles import Region, Style
 
 NOISE, TOLERANCE, STRAY = 0.03, 0.15, 0.001
-"""Distance of a pixel's RGB from a named colour that is still that colour, that from a mixture of two which is still a
-mixture, and the share of pixels that may be farther: JPEG's noise, and places where three colours meet."""
+"""RGB distance within which a pixel counts as a named colour, RGB distance within which it counts as a mixture of two,
+and the share of pixels that may be farther away: JPEG's noise, and places where three colours meet."""
 
 
 SMALLEST_SHARE = 1e-4
-"""Share of a picture below which a region has nothing to look at."""
+"""Share of a picture below which a region counts as empty."""
 
 
 def read_regions(regions: Mapping[str, Region], photograph: Picture, max_pixels: int) -> dict[str, Tensor | None]:
     """Reads the regions' masks.
 
     Args:
-        regions: Their settings, by name.
-        photograph: What they are parts of.
+        regions: Settings of the regions, by name.
+        photograph: The photograph of the regions.
         max_pixels: See `images.load`.
 
     Returns:
-        The masks by name, (1, 1, h, w) in [0, 1]; None for one that is 1 everywhere.
+        The masks by name, (1, 1, h, w) in [0, 1]; None for a mask that is 1 everywhere.
 
     Raises:
-        InputError: If a mask is of another aspect, has a colour that no region has, or is empty.
+        InputError: If a mask's aspect is not the photograph's, or a mask is empty or has a colour that no region has.
     """
     palettes: dict[str, list[str]] = {}
     for region in regions.values():
@@ -56,7 +56,7 @@ def read_regions(regions: Mapping[str, Region], photograph: Picture, max_pixels:
 def read_style_mask(
     i: int, style: Style, regions: Mapping[str, Region], painting: Picture, max_pixels: int
 ) -> Tensor | None:
-    """Reads the mask of the i-th style, (1, 1, h, w): by its region's colour if it has colours, else by white."""
+    """Reads the mask of the i-th style, (1, 1, h, w): by its region's colour if the mask has colours, else by white."""
     assert style.mask is not None
     key = f"data.style[{i}].mask"
     loaded = images.load(style.mask, key, max_pixels)
@@ -66,20 +66,20 @@ def read_style_mask(
 
 
 def read_mask(mask: Picture, key: str, picture: Picture, color: str | None, palette: Iterable[str]) -> Tensor | None:
-    """Finds out where a mask shows a part of a picture.
+    """Returns the weights with which a mask selects a part of a picture.
 
     Args:
         mask: The mask.
-        key: The setting that named it.
-        picture: What it is a mask of.
-        color: The colour that stands for the part; None for white.
+        key: The setting that named the mask.
+        picture: The picture that the mask belongs to.
+        color: The part's colour in the mask; None for white.
         palette: All colours of the mask.
 
     Returns:
-        Weights of the mask's pixels, (1, 1, h, w) in [0, 1], or None if all of them are 1.
+        Weights of the mask's pixels, (1, 1, h, w) in [0, 1], or None if all weights are 1.
 
     Raises:
-        InputError: If it is of another aspect, has a colour that is not in the palette, or is empty.
+        InputError: If the mask's aspect is not the picture's, or the mask is empty or has a colour outside the palette.
     """
     if abs(math.log(mask.width / mask.height * picture.height / picture.width)) > 0.02:
         raise InputError(
@@ -98,12 +98,12 @@ def read_mask(mask: Picture, key: str, picture: Picture, color: str | None, pale
 
 
 def at_size(mask: Tensor | None, height: int, width: int) -> Tensor | None:
-    """Brings a mask, (1, 1, h, w), to another size; soft edges and averages stay in [0, 1]."""
+    """Resamples a mask, (1, 1, h, w), to another size without ringing at its edges."""
     return None if mask is None else resize(mask, height, width, smooth=True)
 
 
 def rest(masks: Iterable[Tensor]) -> Tensor | None:
-    """Returns what masks, all (1, 1, H, W), leave uncovered, or None where that is next to nothing."""
+    """Returns the mask of the area that no mask covers, all (1, 1, H, W), or None if the area is next to nothing."""
     uncovered = (1 - torch.stack(list(masks)).sum(0)).clamp(min=0)
     return uncovered if float(uncovered.mean()) >= SMALLEST_SHARE else None
 
@@ -114,7 +114,7 @@ def _has_colors(mask: Picture) -> bool:
 
 
 def _gray(mask: Picture, key: str) -> Tensor:
-    """Returns the brightness, of sRGB's values as they are: half of a soft edge is 128."""
+    """Returns the mean of a mask's sRGB-encoded channels: the middle of a soft edge is 128."""
     if _has_colors(mask):
         raise InputError(
             f"Expected --{key} to be a gray mask, white where the region is, but {mask.name} has colours; give each "
@@ -124,7 +124,7 @@ def _gray(mask: Picture, key: str) -> Tensor:
 
 
 def _colored(mask: Picture, key: str, color: str, palette: Iterable[str]) -> Tensor:
-    """Returns how much of a colour is in each pixel, which is of one named colour or a mixture of two."""
+    """Returns the share of a colour in each pixel; a pixel has one named colour or a mixture of two."""
     names = [*dict.fromkeys(palette), "black"]
     colors = torch.tensor(list(dict.fromkeys(_rgb(name, key) for name in names)))
     own = [*map(tuple, colors.tolist())].index(tuple(torch.tensor(_rgb(color, key)).tolist()))
@@ -159,6 +159,6 @@ def _rgb(name: str, key: str) -> tuple[float, ...]:
 
 
 def mask_files(styles: Sequence[Style], regions: Mapping[str, Region]) -> dict[str, Path]:
-    """Returns the masks' files by the setting that named them."""
+    """Returns the mask files by the settings that named them."""
     files = {f"data.regions.{name}.mask": Path(region.mask) for name, region in regions.items()}
     return files | {f"data.style[{i}].mask": Path(x.mask) for i, x in enumerate(styles) if x.mask is not None}

@@ -1,4 +1,4 @@
-"""The photograph with its regions and the paintings for them, at any size."""
+"""The photograph, its regions and the paintings of each region, at any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class LoadedStyle(NamedTuple):
-    """A style with its files read: the painting, and the part of it to look at, (1, 1, h, w), or None for all."""
+    """A style with its decoded files: the painting, and the painting's mask, (1, 1, h, w), or None for no mask."""
 
     style: Style
     picture: Picture
@@ -31,24 +31,24 @@ class LoadedStyle(NamedTuple):
 
 
 class Scene:
-    """What goes into a picture.
+    """The inputs of a picture: the photograph, its regions and the paintings.
 
     Args:
         content: The photograph.
         styles: The styles.
         regions: Settings of the photograph's regions, by name.
-        masks: Their masks, (1, 1, h, w) each, or None for 1 everywhere.
+        masks: The regions' masks, (1, 1, h, w) each, or None for 1 everywhere.
         size: Longer side of the result.
         style_scale: See PictureData.
         color: See PictureData.
         color_match: See PictureData.
 
     Attributes:
-        photograph: At the result's size, in its own colours.
-        keep_mask: How much of it stays as it is, (1, 1, H, W), or None for nothing.
+        photograph: The photograph at the result's size, in its own colours.
+        keep_mask: Share of the photograph that each pixel keeps, (1, 1, H, W), or None for 0 everywhere.
 
     Raises:
-        InputError: If nothing of the photograph is to be painted, or there is no such choice of colours.
+        InputError: If no pixel of the photograph is to be painted, or the choice of colours does not exist.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Scene:
         return {name: at_size(mask, fitted.height, fitted.width) for name, mask in self.masks.items()}
 
     def _cover(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
-        """Returns how much of each pixel is made, and how much is kept of the photograph; None for 1 and for 0."""
+        """Returns the painted share of each pixel, None for 1 everywhere, and the kept share, None for 0 everywhere."""
         ones = torch.ones_like(fitted.rgb[:, :1])
         visible = ones if fitted.alpha is None else fitted.alpha
         keep_mask = (visible == 0).to(ones)
@@ -113,7 +113,7 @@ class Scene:
     def _guides(
         self, masks: Mapping[str, Tensor | None], visible: Tensor | None
     ) -> list[tuple[str, Tensor | None, bool]]:
-        """Returns name, weights and erosion of each region and of the rest, which is eroded if any region is."""
+        """Returns the name, guide and erosion of each region and of the rest; the rest is eroded if any region is."""
         erode = {name: region.erode for name, region in self.regions.items()}
         erode[REST] = any(erode.values())
         masks = dict(masks)
@@ -128,7 +128,7 @@ class Scene:
         return [(name, guide, erode[name]) for name, guide in made.items()]
 
     def _emphasis(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> Tensor | None:
-        """Returns how much the photograph counts at each pixel, (1, 1, H, W): where regions overlap, the mean."""
+        """Returns the content weights, (1, 1, H, W), averaged where regions overlap; None for 1 everywhere."""
         if all(region.content_weight == 1 for region in self.regions.values()):
             return None
         ones = torch.ones_like(fitted.rgb[:, :1])
@@ -157,13 +157,13 @@ class Scene:
         return Painting(picture.rgb, weight, layers, _look(picture, mask))
 
     def _longer(self, i: int, size: int) -> int:
-        """Returns a painting's longer side for a result of that size: never more than its own."""
+        """Returns a painting's longer side for a result of `size`, at most the longer side of the painting's file."""
         style, picture, _ = self.styles[i]
         scale = style.scale or self.style_scale
         return min(max(1, round(size * scale)), max(picture.height, picture.width))
 
     def _recolor(self, color: Color, matching: Matching) -> None:
-        """Recolours photograph and paintings at the result's size, each place for itself."""
+        """Recolours the photograph and the paintings of each place, at the result's size."""
         fitted, masks = self.photograph, self._masks(self.photograph)
         rgb = fitted.rgb
         for place, guide, _ in self._guides(masks, self._cover(fitted, masks)[0]):
@@ -177,7 +177,7 @@ class Scene:
 
 
 def _look(picture: Picture, mask: Tensor | None) -> Tensor | None:
-    """Returns the weights of a painting's pixels: a mask, without what is transparent."""
+    """Returns the weights of a painting's pixels: its mask times its opacity; None for 1 everywhere."""
     fitted = at_size(mask, picture.height, picture.width)
     if fitted is None or picture.alpha is None:
         return picture.alpha if fitted is None else fitted
@@ -185,7 +185,7 @@ def _look(picture: Picture, mask: Tensor | None) -> Tensor | None:
 
 
 def _share(guide: Tensor | None, visible: Tensor | None) -> float:
-    """Returns the part of what is made that is a place's."""
+    """Returns the share of the painted pixels that belongs to a place."""
     if guide is None:
         return 1.0
     whole = guide.numel() if visible is None else float(visible.sum(dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Which style goes where: settings of styles and regions, and masks from files."""
+"""Settings of styles and regions, and which region takes which style."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from nst.errors import InputError, nearest
 from nst.types import InputPath
 
 REST = ""
-"""Name of what lies outside of all regions."""
+"""Name of the area outside of all regions."""
 
 
 @dataclass
 class Style:
-    """A painting, and what it is for.
+    """A painting, and the layers and the region that it is for.
 
     Args:
         image: The painting: a file, or `sample`.
-        weight: Its share among the styles of a place; they are scaled to sum to 1.
-        scale: Longer side of the painting over that of the result; by default `data.style_scale`.
-        layers: The style layers that it is for; by default all.
-        mask: The part of the painting to look at, a mask like a region's.
-        region: The region that it is for; by default every region that has no style of its own, and the rest.
+        weight: Share of the painting among the styles of a place; the shares are scaled to sum to 1.
+        scale: Ratio of the painting's longer side to the result's; by default `data.style_scale`.
+        layers: The style layers that the painting is for; by default all.
+        mask: Mask of the part of the painting to look at, in the form of a region's mask.
+        region: The region that the painting is for; by default every region without a style of its own, and the area
+            outside of all regions.
     """
 
     image: Literal["sample"] | InputPath
@@ -40,13 +41,13 @@ class Region:
     """A part of the photograph.
 
     Args:
-        mask: A picture of the photograph's aspect: white where the region is, gray where it is a little.
+        mask: A picture of the photograph's aspect: white inside the region, gray where a pixel lies partly inside.
         color: The region's colour in a mask of several colours, such as `red` or `#ff0000`; black is the rest, unless
-            a region has it.
-        content_weight: How much more than elsewhere the photograph counts here.
-        keep: Whether the photograph stays as it is here.
-        erode: Whether the style is compared only where the network sees nothing but this region, so that its border
-            takes nothing from the neighbours; layers for which nothing remains are compared everywhere in the region.
+            black is the colour of a region.
+        content_weight: Factor on the photograph's weight inside the region.
+        keep: Whether the result shows the photograph unchanged inside the region.
+        erode: Whether the style is compared only where the network sees nothing but this region, so that the region's
+            border takes nothing from the neighbours; a layer without such positions is compared in the whole region.
     """
 
     mask: InputPath
@@ -57,7 +58,7 @@ class Region:
 
 
 def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None:
-    """Raises an InputError unless every style can be placed and every region has one."""
+    """Raises an InputError unless every style can be placed and every region has a style."""
     if not styles:
         raise InputError("Expected --data.style to name a painting, but got an empty list")
     for i, style in enumerate(styles):
@@ -93,7 +94,7 @@ def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None
 
 
 def placed(styles: Sequence[Style], region: str) -> list[int]:
-    """Returns the positions of the styles that a region takes: its own, or else those for all."""
+    """Returns the indices of the styles that a region takes: its own styles, or else the styles for all regions."""
     weighted = [i for i, style in enumerate(styles) if style.weight > 0]
     own = [i for i in weighted if styles[i].region == region]
     return own or [i for i in weighted if styles[i].region is None]

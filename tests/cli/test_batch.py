@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst.cli.jobs import JobRunner
 from nst.cli.main import main
 from nst.network.features import Features
 from nst.optimise.targets import LevelScan
 from nst.run import record
+from nst.run.jobs import JobRunner
 from tests.helpers import TINY, draw, fit
 
 SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]

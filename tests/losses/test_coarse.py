@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nst.errors import InputError
-from nst.optimise.coarse import SHARE
+from nst.losses.coarse import SHARE
 from nst.pictures import images
 from nst.pictures.geometry import extend, lanczos, resize, shrink
 from nst.scene.data import PictureData
