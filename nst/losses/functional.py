@@ -62,7 +62,7 @@ def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
     with plain(features.device):
         exact = torch.float64 if features.dtype == torch.float64 else torch.float32
         found = []
-        for rows in _parts(features):
+        for rows in parts_of(features):
             wide, weights = features[:, :, rows].to(exact), guide[:, :, rows].to(exact)
             part = moments(wide * weights.sqrt(), False)
             total = torch.einsum("nchw,nhw->c", wide, weights[:, 0]) if first else part.total
@@ -70,7 +70,7 @@ def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
         return Moments(*(torch.stack(field).sum(0) for field in zip(*(x.flatten() for x in found), strict=True)))
 
 
-def _parts(features: Tensor) -> Iterator[slice]:
+def parts_of(features: Tensor) -> Iterator[slice]:
     """Yields slices of the rows of activations, (N, C, H, W), each of at most PART values or a single row."""
     height = features.shape[2]
     rows = max(1, PART * height // max(1, features.numel()))
@@ -91,7 +91,7 @@ def add_moments_gradient(
         guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     if guide is not None:
-        for rows in _parts(features):
+        for rows in parts_of(features):
             part = torch.zeros_like(gradient[:, :, rows], memory_format=torch.channels_last)
             add_moments_gradient(part, features[:, :, rows], outer, total)
             gradient[:, :, rows] += part * guide[:, :, rows].to(part)
@@ -146,7 +146,7 @@ def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = Non
     with plain(features.device):
         exact = torch.float64 if features.dtype == torch.float64 else torch.float32
         sums = []
-        for rows in _parts(features):
+        for rows in parts_of(features):
             squares = (features[:, :, rows].to(exact) - target[:, :, rows]).square()
             sums.append((squares if weights is None else squares * weights[:, :, rows]).sum())
         return torch.stack(sums).sum()

@@ -53,6 +53,21 @@ class Scan(Protocol):
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Returns the activations, (1, C, h, w), of a picture of the level's size, (1, 3, H, W), by layer."""
 
+    def extended(self, image: Tensor) -> Tensor:
+        """Returns a picture or a mask of the level's size, (1, C, H, W), with the optimised image's margin."""
+
+    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
+        """Returns the mean activations of cells of a picture of any size, by layer (see `Gatherer.cells`)."""
+
+    def painting(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Returns the activations, (1, C, h, w), of a picture of any size, (1, 3, H, W), by layer."""
+
+    def stride(self, layer: str) -> int:
+        """Returns the pixels from one position of a layer to the next."""
+
+    def shape(self, layer: str, height: int, width: int) -> tuple[int, int, int]:
+        """Returns the channels, the height and the width of a layer's activations of a picture of some size."""
+
     def statistics(self, painting: Painting, distances: Mapping[str, Any]) -> dict[str, Pooled]:
         """Returns the statistics of a painting's activations by layer, as the layer's style distance takes them."""
 
@@ -116,9 +131,11 @@ class FeatureTerm(Term):
     Attributes:
         keeps: Names of the layers whose activations of a whole picture the term holds as a target; their size is
             counted in the memory that a run needs.
+        needs: Names of further layers that `set_targets` asks for.
     """
 
     keeps: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def __init__(self, losses: Mapping[str, LayerLoss], weights: Mapping[str, float]) -> None:
         self.losses = dict(losses)
@@ -185,7 +202,7 @@ class Objective:
     @property
     def layers(self) -> set[str]:
         """Names of the layers that have a loss."""
-        return {layer for term in self.terms if isinstance(term, FeatureTerm) for layer in term.losses}
+        return {layer for term in self.terms if isinstance(term, FeatureTerm) for layer in (*term.losses, *term.needs)}
 
     @property
     def kept_layers(self) -> list[str]:
@@ -243,3 +260,14 @@ class Objective:
         """Returns the weighted sum of the values of each FeatureTerm, by the term's name."""
         several = [term for term in self.terms if isinstance(term, FeatureTerm)]
         return {term.name: self.total({name: values[name] for name in term.weights}) for term in several}
+
+
+def shares(kind: str, layers: Mapping[str, float], weight: float) -> dict[str, float]:
+    """Splits a term's weight over layers in proportion to the layers' weights; a layer of weight 0 is left out."""
+    check_weight(f"model.{kind}_weight", weight)
+    for layer, share in layers.items():
+        check_weight(f"model.{kind}_layers.{layer}", share)
+    total = sum(layers.values())
+    if weight == 0 or total == 0:
+        return {}
+    return {layer: weight * share / total for layer, share in layers.items() if share > 0}

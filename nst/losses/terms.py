@@ -9,10 +9,11 @@ from torch import Tensor
 
 from nst.errors import InputError, check_choice
 from nst.losses import functional as F
+from nst.losses.correspondence import CorrespondenceTerm
 from nst.losses.distance import Normalization, StyleDistance
 from nst.losses.functional import Norm
 from nst.losses.layers import ContentLoss, ContentTarget, StyleLoss, StyleTarget
-from nst.losses.objective import FeatureTerm, PixelTerm, Scan, Term, check_weight
+from nst.losses.objective import FeatureTerm, PixelTerm, Scan, Term, shares
 from nst.losses.statistics import Value
 from nst.scene.levels import Level
 
@@ -41,10 +42,10 @@ class ContentTerm(FeatureTerm):
         self, layers: Mapping[str, float], weight: float = 1.0, normalization: Normalization = "relative"
     ) -> None:
         check_choice("model.normalization", normalization, Normalization)
-        shares = _shares(self.name, layers, weight)
-        self.content = {layer: ContentLoss(normalization) for layer in shares}
-        super().__init__(self.content, shares)
-        self.keeps = tuple(shares)
+        found = shares(self.name, layers, weight)
+        self.content = {layer: ContentLoss(normalization) for layer in found}
+        super().__init__(self.content, found)
+        self.keeps = tuple(found)
 
     def set_targets(self, level: Level, scan: Scan) -> None:
         activations = scan.activations(level.content, self.losses)
@@ -80,9 +81,9 @@ class StyleTerm(FeatureTerm):
         distance: str = "frobenius",
     ) -> None:
         StyleLoss(normalization, distance)  # refuses unknown names, also where no layer has a weight
-        shares = _shares(self.name, layers, weight)
-        self.style = {layer: StyleLoss(normalization, distance) for layer in shares}
-        super().__init__(self.style, shares)
+        found = shares(self.name, layers, weight)
+        self.style = {layer: StyleLoss(normalization, distance) for layer in found}
+        super().__init__(self.style, found)
 
     @property
     def distances(self) -> dict[str, StyleDistance[Any]]:
@@ -164,17 +165,6 @@ class Seam(PixelTerm):
         return {self.name: F.seam_excess(statistics[self.name], *picture.shape[2:])}
 
 
-def _shares(kind: str, layers: Mapping[str, float], weight: float) -> dict[str, float]:
-    """Splits a term's weight over layers in proportion to the layers' weights; a layer of weight 0 is left out."""
-    check_weight(f"model.{kind}_weight", weight)
-    for layer, share in layers.items():
-        check_weight(f"model.{kind}_layers.{layer}", share)
-    total = sum(layers.values())
-    if weight == 0 or total == 0:
-        return {}
-    return {layer: weight * share / total for layer, share in layers.items() if share > 0}
-
-
 def standard_terms(
     content_layers: Mapping[str, float],
     style_layers: Mapping[str, float],
@@ -185,6 +175,8 @@ def standard_terms(
     tv_norm: Norm = "l1",
     style_distance: str = "frobenius",
     wrap: bool = False,
+    correspondence_layers: Mapping[str, float] | None = None,
+    correspondence_weight: float = 0.0,
 ) -> list[Term]:
     """Returns the terms of the paper, and of its successors, by their settings.
 
@@ -206,6 +198,7 @@ def standard_terms(
     terms: list[Term] = [
         ContentTerm(content_layers, content_weight, normalization),
         StyleTerm(style_layers, style_weight, normalization, style_distance),
+        CorrespondenceTerm(correspondence_layers or {}, correspondence_weight),
         TotalVariation(tv_weight, tv_norm, wrap),
     ]
     if wrap:

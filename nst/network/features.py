@@ -92,6 +92,11 @@ class Features(nn.Module):
                 "from --model.content_layers and --model.style_layers"
             )
 
+    def stride(self, layer: str) -> int:
+        """Returns the pixels from one position of a layer's activations to the next."""
+        above = self.sequence[: self.sequence.index(layer) + 1]
+        return int(2 ** sum(name.startswith("pool") for name in above))
+
     def shape(self, layer: str, height: int, width: int) -> tuple[int, int, int]:
         """Returns (C, h, w) of a layer's activations for a picture of height × width."""
         above = self.sequence[: self.sequence.index(layer) + 1]

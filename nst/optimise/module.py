@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
+CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
 """All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
@@ -86,6 +87,9 @@ class StyleTransfer(LevelModule):
         memory: Bound on the memory that a run takes beyond loading torch, such as `6GiB`; by default all free memory.
             The bound decides the bands, so that the same bound gives the same picture to the last bit.
         terms: More terms of the objective, each a class of your own by its `class_path`.
+        correspondence_weight: Weight of the correspondence, 0 or more: each place of the picture is drawn to the place
+            of a painting that the photograph is most like there, so that subjects survive.
+        correspondence_layers: Weight of each layer of the correspondence by name; scaled to sum to 1.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -117,6 +121,8 @@ class StyleTransfer(LevelModule):
         streaming: Streaming = "auto",
         memory: Bytes | None = None,
         terms: list[Term] | None = None,
+        correspondence_weight: float = 0.0,
+        correspondence_layers: dict[str, float] = CORRESPONDENCE_LAYERS,
     ) -> None:
         super().__init__()
         for key, value, choices in (
@@ -129,7 +135,7 @@ class StyleTransfer(LevelModule):
             ("streaming", streaming, Streaming),
         ):
             check_choice(f"model.{key}", value, choices)
-        check_layers([*content_layers, *style_layers])
+        check_layers([*content_layers, *style_layers, *correspondence_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
         if bleed < 0:
@@ -154,6 +160,8 @@ class StyleTransfer(LevelModule):
             tv_norm=tv_norm,
             style_distance=style_distance,
             wrap=padding == "circular",
+            correspondence_layers=correspondence_layers,
+            correspondence_weight=others * correspondence_weight,
         )
         self.objective = Objective([*standard, *(terms or [])])
         self.coarse_objective = copy.deepcopy(self.objective)  # with separate targets

@@ -34,7 +34,19 @@ class LevelScan:
         self.features, self.scanner, self.bleed, self.cache = features, scanner, bleed, cache
 
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        return self.scanner.activations(self._extended(picture), layers)
+        return self.scanner.activations(self.extended(picture), layers)
+
+    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
+        return self.scanner.cells(picture.to(self.features.mean.device), layers, size)
+
+    def stride(self, layer: str) -> int:
+        return self.features.stride(layer)
+
+    def shape(self, layer: str, height: int, width: int) -> tuple[int, int, int]:
+        return self.features.shape(layer, height, width)
+
+    def painting(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return self.scanner.activations(picture.to(self.features.mean.device), layers)
 
     def statistics(self, painting: Painting, distances: Mapping[str, StyleDistance[Any]]) -> dict[str, Pooled]:
         digest = _digest(painting, distances)
@@ -51,9 +63,9 @@ class LevelScan:
     def spread(self, weights: Tensor | None, layers: Iterable[str], erode: bool = False) -> Mapping[str, Tensor | None]:
         if weights is None:
             return dict.fromkeys(layers)
-        return self.features.spread(self._extended(weights), layers, erode)
+        return self.features.spread(self.extended(weights), layers, erode)
 
-    def _extended(self, image: Tensor) -> Tensor:
+    def extended(self, image: Tensor) -> Tensor:
         return extend(image.to(self.features.mean.device), self.bleed)
 
 

@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -173,6 +174,43 @@ class Scanner:
 
         self._visit(picture, visit)
         return maps
+
+    @torch.no_grad()
+    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
+        """Returns the mean activations, float32, of square cells of a picture, by layer.
+
+        Args:
+            picture: (1, 3, H, W); rows and columns that fill no cell are left out.
+            layers: Names of layers.
+            size: Pixels of a cell's side, a power of two.
+
+        Returns:
+            (1, C, H // size, W // size) by layer; a layer whose positions are larger than cells is interpolated.
+        """
+        rows_of_cells, columns = (side // size for side in picture.shape[2:])
+        means: dict[str, Tensor] = {}
+        maps: dict[str, Tensor] = {}
+        wanted = set(layers)
+
+        def visit(layer: str, y: Tensor, rows: slice) -> None:
+            if layer not in wanted:
+                return
+            side = size // self.features.stride(layer)  # positions of a cell's side
+            if side == 0:
+                shape = (len(y), *self.features.shape(layer, *picture.shape[2:]))
+                maps.setdefault(layer, torch.empty(shape, device=y.device))
+                maps[layer][:, :, rows] = y.float()
+                return
+            sums = means.setdefault(layer, torch.zeros(len(y), y.shape[1], rows_of_cells, columns, device=y.device))
+            inside = torch.arange(rows.start, rows.stop, device=y.device)
+            inside = inside[inside < rows_of_cells * side]
+            wide = y[:, :, : len(inside), : columns * side].float().unflatten(3, (columns, side)).mean(4)
+            sums.index_add_(2, inside // side, wide / side)
+
+        self._visit(picture, visit)
+        shape = rows_of_cells, columns
+        deep = {name: nnf.interpolate(x, shape, mode="bilinear", align_corners=False) for name, x in maps.items()}
+        return means | deep
 
     @torch.no_grad()
     def sums(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from nst.losses import functional as F
 from nst.losses.distance import Normalization
-from nst.losses.moments import MomentsDistance
+from nst.losses.distances.moments import MomentsDistance
 from nst.losses.statistics import Moments
 
 

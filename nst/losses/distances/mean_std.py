@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from nst.losses import functional as F
-from nst.losses.moments import MomentsDistance
+from nst.losses.distances.moments import MomentsDistance
 from nst.losses.statistics import Moments
 
 

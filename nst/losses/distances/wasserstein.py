@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nst.losses import functional as F
-from nst.losses.moments import MomentsDistance
+from nst.losses.distances.moments import MomentsDistance
 from nst.losses.statistics import Moments
 from nst.machine.numerics import exact, plain
 
