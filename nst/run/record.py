@@ -47,6 +47,10 @@ LENGTH |= {"model.memory", "model.streaming", "trainer.precision"}
 """Settings that a resumed run may change: its length, its memory, and the precision that the hardware has."""
 
 
+OFF = ("0", "0.0", "False", "None")
+"""Values of settings that do nothing."""
+
+
 def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> Record:
     """Returns the record of a run, from which the picture can be made again.
 
@@ -200,10 +204,19 @@ def changes(before: Record, now: Record) -> list[str]:
             found.append(f"--{key} ({then} then, {today} now)")
     for key in dict.fromkeys([*settings[0], *settings[1]]):
         then, today = (str(leaves.get(key)) for leaves in settings)
-        free = key in LENGTH or key.startswith("data.steps.")
+        free = key in LENGTH or key.startswith("data.steps.") or _is_later(key, today, before["config"])
         if then != today and not free and key not in files[0].keys() | files[1].keys():
             found.append(f"--{key} ({then} then, {today} now)")
     return found
+
+
+def _is_later(key: str, value: str, config: Mapping[str, Any]) -> bool:
+    """Whether a setting is off, or part of one that may be, and came with a later version than a record's settings."""
+    group, name = key.split(".")[0], ".".join(key.split(".")[:2])
+    known = config.get(group)
+    if group not in ("model", "data") or not isinstance(known, dict) or name.partition(".")[2] in {*known, "terms"}:
+        return False
+    return key != name or value in OFF
 
 
 def _named(tree: Any, digests: Mapping[str, str]) -> Any:

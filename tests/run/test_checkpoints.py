@@ -177,3 +177,14 @@ def test_a_checkpoint_without_a_record_says_nothing_of_its_picture() -> None:
     assert checkpoints.changes({"record": then}, now) == ["--data.size (2 then, 3 now)"]
     with pytest.raises(InputError, match=r"other --data.size \(2 then, 3 now\); start anew"):
         checkpoints.check_same({"record": then}, now)
+
+
+def test_a_setting_that_came_later_is_no_change_where_it_is_off() -> None:
+    then = {"files": {}, "config": {"model": {"bleed": 2}, "data": {"size": 2}}}
+
+    def changes(**model: Any) -> list[str]:
+        return record.changes(then, {"files": {}, "config": {"model": {"bleed": 2, **model}, "data": {"size": 2}}})
+
+    assert changes(later_weight=0.0, later_layers={"relu1_1": 1.0}) == []
+    assert changes(later_weight=0.5) == ["--model.later_weight (None then, 0.5 now)"]
+    assert changes(terms=[{"class_path": "mine.Term"}]) == ["--model.terms.0.class_path (None then, mine.Term now)"]
