@@ -238,7 +238,7 @@ def test_the_screen_shows_the_bands_of_a_long_step(pair: tuple[Path, Path], stre
 def test_too_little_memory_is_refused_with_what_would_do() -> None:
     network, objective, picture = made(size=(600, 500))
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) [MG]iB for 500×600.*but got 1.0 MiB"):
+    with pytest.raises(InputError, match=r"--model.memory to be at least (\d+\.\d) [MG]iB for 500×600.*got 1.0 MiB"):
         scanner_for(network, objective, optimizer, picture, 3, "auto", 1 << 20)
     with pytest.raises(InputError, match=r"without --model.streaming"):
         scanner_for(network, objective, optimizer, picture, 3, "off", 1 << 20)
