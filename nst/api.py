@@ -12,7 +12,6 @@ from PIL import Image
 
 from nst.cli.settings import DEFAULT, KNOWN, JobCLI
 from nst.errors import InputError, nearest
-from nst.machine import clock
 from nst.machine.quiet import quiet_libraries
 from nst.pictures import images
 from nst.run.flags import check
@@ -62,7 +61,6 @@ def stylize(
     written |= {"trainer": {key: value for key, value in trainer.items() if _is_plain(value)}, "seed_everything": False}
     start = "{}" if preset is None else os.fspath(preset)
     with quiet_libraries(), torch.random.fork_rng():
-        clock.restart()
         run = JobCLI(["--config", start, "--config", yaml.safe_dump(written)], "nst.stylize", "")
         for name, value in objects.items():
             run.config.model[name] = value
@@ -70,7 +68,6 @@ def stylize(
         run.trainer_objects = {key: value for key, value in trainer.items() if key != "precision"}
         torch.manual_seed(seed)
         run.begin()
-        run.model.pace.spent = clock.elapsed()
         run.trainer.fit(run.model, datamodule=run.datamodule)
     return images.encode(run.datamodule.finished(run.model.shown), run.datamodule.alpha)
 

@@ -88,10 +88,11 @@ def test_every_style_distance_is_in_its_table() -> None:
 
 
 def test_its_architecture_names_every_module() -> None:
-    section = TEXT.partition("## Architecture")[2].partition("## Where we differ")[0]
-    for path in (ROOT / "nst").rglob("*.py"):
-        if path.parent.name != "distances" and not path.stem.startswith("__"):
-            assert re.search(rf"\b{path.stem}\b", section), path
+    floors = re.split(r"[├└]─ ", TEXT.partition("\nnst/\n")[2].partition("```")[0])
+    named = {floor.partition("/")[0]: floor for floor in floors}
+    for path in (ROOT / "nst").glob("*/*.py"):
+        if not path.stem.startswith("__"):
+            assert re.search(rf"\b{path.stem}\b", named[path.parent.name].partition("/")[2]), path
 
 
 def test_every_config_is_in_its_table() -> None:

@@ -59,6 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     notices = logging.getLogger("nst")
     handler = logging.StreamHandler(sys.stdout)
+    # type: ignore, as a format of one line needs no Formatter
     handler.format = lambda record: one_line(record.getMessage(), longest=4000)  # type: ignore[method-assign]
     notices.addHandler(handler)
     notices.setLevel(logging.INFO)

@@ -20,7 +20,7 @@ from torch.utils.tensorboard.summary import hparams
 from nst.cli import presets
 from nst.cli.explain import explain, explained
 from nst.errors import InputError
-from nst.machine import precision
+from nst.machine import clock, precision
 from nst.network import weights
 from nst.optimise.module import StyleTransfer
 from nst.pictures import files
@@ -284,8 +284,10 @@ class JobCLI(FitCLI):
         """Does nothing before `begin`: the settings alone tell whether the picture has to be made."""
 
     def begin(self) -> None:
-        """Reads the pictures and makes model and Trainer."""
+        """Reads the pictures and makes model and Trainer; the whole time budget is left."""
+        clock.restart()
         super().instantiate_classes()
+        self.model.pace.spent = clock.elapsed()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         self.datamodule.pictures |= self.pictures
@@ -295,7 +297,8 @@ class JobCLI(FitCLI):
             self.config_init.trainer[name] = value
         trainer = super().instantiate_trainer(**kwargs)
         left_out = (Checkpoints, Progress, Result, RunFolder, SaveConfig, Snapshots, StopAfterStep)
-        trainer.callbacks = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]
+        kept = [x for x in trainer.callbacks if not isinstance(x, left_out)]  # type: ignore[attr-defined]  # it has them
+        trainer.callbacks = kept  # type: ignore[attr-defined]  # the Trainer's
         return trainer
 
     def is_made(self, output: Path) -> bool:

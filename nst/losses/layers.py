@@ -1,4 +1,4 @@
-"""The content loss and the style loss of one layer's activations; each loss holds its target."""
+"""The losses of one layer's activations, content, style and cosine; each loss holds its target."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from nst.losses import functional as F
 from nst.losses.distance import DISTANCES, Normalization
 from nst.losses.objective import ALL, LayerLoss
 from nst.losses.statistics import Places, Pooled, Statistics, Value
+
+EPSILON = 1e-4
+"""Squared length below which a feature vector has no direction."""
 
 if TYPE_CHECKING:
     Distance = str
@@ -132,6 +135,44 @@ class ContentLoss(LayerLoss):
         return content_distance(statistics.value, self.energy, self.normalization)
 
 
+class CosineLoss(LayerLoss):
+    """One minus the cosine of activations and their targets, in [0, 2], the mean over positions.
+
+    Attributes:
+        target: Directions of the target's feature vectors, (1, C, h, w), in the target's precision.
+        weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
+        total: The sum of the weights, a scalar.
+    """
+
+    target: Tensor
+    weights: Tensor | None
+    total: Tensor
+
+    def set_target(self, target: Tensor, weights: Tensor | None = None) -> None:
+        """Sets the target activations, (1, C, h, w), and weights of the positions, (1, 1, h, w); None for 1."""
+        self.target, self.weights = unit(target)[0].to(target.dtype), weights
+        self.total = target.new_tensor(target[:, 0].numel(), dtype=torch.float32) if weights is None else weights.sum()
+
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
+        target, weights, sums = self.target[:, :, rows], _rows(self.weights, rows), []
+        for part in F.parts_of(features):
+            cosine = (unit(features[:, :, part])[0] * target[:, :, part]).sum(1, keepdim=True)
+            sums.append(((1 - cosine) if weights is None else (1 - cosine) * weights[:, :, part]).sum())
+        return Value(torch.stack(sums).sum())
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
+        target, weights = self.target[:, :, rows], _rows(self.weights, rows)
+        for part in F.parts_of(features):
+            direction, length = unit(features[:, :, part])
+            wanted = target[:, :, part].to(direction.dtype)
+            cosine = (direction * wanted).sum(1, keepdim=True)
+            factor = cotangent.value / length if weights is None else cotangent.value * weights[:, :, part] / length
+            gradient[:, :, part] += ((direction * cosine - wanted) * factor).to(gradient.dtype)
+
+    def value(self, statistics: Value) -> Tensor:
+        return statistics.value / self.total.clamp(min=1e-12)
+
+
 def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:
     """Turns a summed squared error into the content loss.
 
@@ -152,3 +193,10 @@ def content_distance(error: Tensor, energy: Tensor, normalization: Normalization
 
 def _rows(weights: Tensor | None, rows: slice) -> Tensor | None:
     return None if weights is None else weights[:, :, rows]
+
+
+def unit(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the directions of feature vectors, (N, C, h, w), float32 at least, and their lengths, (N, 1, h, w)."""
+    wide = features.to(torch.promote_types(features.dtype, torch.float32))
+    length = (wide.square().sum(1, keepdim=True) + EPSILON).sqrt()
+    return wide / length, length

@@ -84,7 +84,7 @@ class Scan(Protocol):
         """
 
 
-class Term:
+class Term(ABC):
     """A part of the objective: one or more values, scalars that are multiplied by weights and added to the objective.
 
     A subclass sets `name`, `flag` and `weights` and defines `values`; `check` and `set_targets` do nothing by default.
@@ -100,12 +100,13 @@ class Term:
     flag: str = "--model.terms"
     weights: dict[str, float]
 
-    def check(self, level: Level) -> None:
+    def check(self, level: Level) -> None:  # noqa: B027  # most terms suit every level
         """Raises an InputError if a level does not suit the term, such as a layer without a painting."""
 
-    def set_targets(self, level: Level, scan: Scan) -> None:
+    def set_targets(self, level: Level, scan: Scan) -> None:  # noqa: B027  # a term may have no targets
         """Computes the term's targets at a level, without a gradient, before the first step of the level."""
 
+    @abstractmethod
     def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
         """Computes the term's values.
 
@@ -116,7 +117,6 @@ class Term:
         Returns:
             The values by name, scalars that are not multiplied by their weights.
         """
-        raise NotImplementedError
 
 
 class FeatureTerm(Term):
@@ -163,9 +163,9 @@ class PixelTerm(Term):
         check_weight(self.flag.removeprefix("--"), weight)
         self.weights = {self.name: weight} if weight > 0 else {}
 
+    @abstractmethod
     def pixel_statistics(self, rows: Tensor, below: Tensor, last: bool) -> Statistics:
         """Returns the statistics of some rows of pixels (see `statistics.PixelObserver`)."""
-        raise NotImplementedError
 
 
 def check_weight(key: str, weight: float) -> None:
@@ -201,7 +201,7 @@ class Objective:
 
     @property
     def layers(self) -> set[str]:
-        """Names of the layers that have a loss."""
+        """Names of the layers that a loss or the targets of a term need."""
         return {layer for term in self.terms if isinstance(term, FeatureTerm) for layer in (*term.losses, *term.needs)}
 
     @property

@@ -125,5 +125,5 @@ class Guard:
         return {"lowest": self.lowest, "good": self._good}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores a state; an empty state is the state at the beginning of a level."""
-        self.lowest, self._good = state.get("lowest", math.inf), state.get("good")
+        """Restores a state whose picture has been checked; an empty state is that of the beginning of a level."""
+        self.lowest, self._good = float(state.get("lowest", math.inf)), state.get("good")

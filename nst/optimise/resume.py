@@ -25,7 +25,7 @@ def check_fits(checkpoint: dict[str, Any], made_by: Mapping[str, Any], levels: S
         levels: The run's levels.
 
     Raises:
-        InputError: If the checkpoint has another size, optimiser, average or bleed, or another program made it.
+        InputError: If the checkpoint has another size, optimiser, average or bleed, or is not as it was written.
     """
     state, made = checkpoint.get("state_dict", {}), checkpoint.get("nst")
     whole = len(checkpoint.get("optimizer_states", [])) == 1 and isinstance(state.get("picture"), Tensor)
@@ -37,6 +37,12 @@ def check_fits(checkpoint: dict[str, Any], made_by: Mapping[str, Any], levels: S
                 f"Expected --ckpt_path to be made with {key} {now} like this run, but it was made with "
                 f"{made.get(key)}; change --model.{key}"
             )
+    good = made.get("good")
+    if good is not None and not (isinstance(good, Tensor) and good.shape == state["picture"].shape):
+        raise InputError(
+            "Expected --ckpt_path to hold a last good picture of its picture's size, but it holds something else; take "
+            "an earlier checkpoint, or start anew without it"
+        )
     height, width = trim(state["picture"], made["bleed"]).shape[2:]
     epoch = checkpoint["epoch"]
     level = levels[min(epoch, len(levels) - 1)]

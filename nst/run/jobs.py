@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from nst.errors import InputError, one_line, shown
-from nst.machine import clock
 from nst.network.features import Features
 from nst.optimise.targets import StyleCache
 from nst.pictures import files, images
@@ -49,10 +48,8 @@ class JobRunner:
 
     def make(self, job: Any, output: Path) -> None:
         """Makes the picture of a job's settings and writes it to a file."""
-        clock.restart()  # each picture has the whole time budget
         job.begin()
         model, data, trainer = job.model, job.datamodule, job.trainer
-        model.pace.spent = clock.elapsed()
         layers, device = frozenset(model.objective.layers), str(trainer.strategy.root_device)
         key = (model.source, model.pooling, model.padding, layers, trainer.precision, device)
         if key in self.networks:

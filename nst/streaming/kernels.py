@@ -42,7 +42,7 @@ class Convolution:
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.flipped = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
         self.packed = weight.device.type == "cpu" and packs(dtype)
-        self.library = weight.device.type != "cpu" or has_onednn(dtype)
+        self.onednn = weight.device.type != "cpu" or has_onednn(dtype)
         if self.packed:
             self.weight, self.flipped = _pack(self.weight), _pack(self.flipped)
 
@@ -65,7 +65,7 @@ class Convolution:
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: bool) -> Tensor:
         if self.packed:
             return _packed(x, weight, bias, margin, relu)
-        with _plainly(self.library):
+        with _plainly(self.onednn):
             x = nnf.conv2d(x, weight, bias, padding=margin).contiguous(memory_format=torch.channels_last)
         return x.relu_() if relu else x
 
@@ -83,9 +83,9 @@ def _packed(x: Tensor, weight: Tensor, bias: Tensor | None, margin: int, relu: b
     return result
 
 
-def _plainly(library: bool) -> AbstractContextManager[Any]:
+def _plainly(onednn: bool) -> AbstractContextManager[Any]:
     """Returns the context of a convolution, without oneDNN where `library` is false: torch then uses its own code."""
-    return nullcontext() if library else torch.backends.mkldnn.flags(enabled=False)
+    return nullcontext() if onednn else torch.backends.mkldnn.flags(enabled=False)
 
 
 @cache

@@ -175,6 +175,7 @@ def test_two_terms_of_one_name_are_refused() -> None:
 def test_a_run_without_any_callback_makes_the_same_picture(pair: tuple[Path, Path]) -> None:
     """Levels, early ends and a resumption in the middle are the module's own affair."""
     options = ["--data.min_size", "40", "--data.ratio", "1.2", "--data.min_improvement", "0.9"]
+    options += ["--trainer.precision", "32-true"]  # as Lightning's own Trainer, on every processor
     assert fit(*options, "--model.average", "0.5", "--output", "a.png", steps=45) == 0
     settings: dict[str, Any] = {"min_size": Pixels(40), "ratio": 1.2, "min_improvement": 0.9}
     bare = run(module(average=0.5), pictures(pair, 45, **settings), callbacks=[])
@@ -212,6 +213,9 @@ class Nothing(Term):
 
     def __init__(self) -> None:
         self.weights = {}
+
+    def values(self, statistics: Mapping[str, Any], picture: Tensor) -> dict[str, Tensor]:
+        raise AssertionError("a term that is left out is not evaluated")
 
 
 def test_a_term_without_weight_is_left_out() -> None:

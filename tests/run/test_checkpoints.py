@@ -188,3 +188,17 @@ def test_a_setting_that_came_later_is_no_change_where_it_is_off() -> None:
     assert changes(later_weight=0.0, later_layers={"relu1_1": 1.0}) == []
     assert changes(later_weight=0.5) == ["--model.later_weight (None then, 0.5 now)"]
     assert changes(terms=[{"class_path": "mine.Term"}]) == ["--model.terms.0.class_path (None then, mine.Term now)"]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"good": 3}, {"good": torch.zeros(())}, {"good": torch.zeros(1, 3, 4, 4)}, {"lowest": "x"}]
+)
+def test_a_last_good_picture_that_is_none_is_refused(odd: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert fit(steps=2) == 0
+    checkpoint = load(last())
+    assert checkpoint["nst"]["good"].shape == checkpoint["state_dict"]["picture"].shape
+    torch.save({**checkpoint, "nst": {**checkpoint["nst"], **odd}}, "odd.ckpt")
+    capfd.readouterr()
+    assert fit("--ckpt_path", "odd.ckpt", steps=3) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("nst: error: Expected --ckpt_path to ") and "take an earlier" in line
