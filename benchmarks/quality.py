@@ -20,9 +20,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.judge import Judge
+from benchmarks import judge
 
-FIGURES = ("seconds", "GiB", "look", "w2", "gram", "content", "tv")
+FIGURES = ("seconds", "GiB", *judge.FIGURES)
 
 
 def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep the pictures in")
     options = parser.parse_args()
 
-    judge, rows = Judge(options.judge), list[list[Image.Image]]()
+    measure, rows = judge.Judge(options.judge), list[list[Image.Image]]()
     pairs = [(a, b) for a, b in options.pair] + (pairs_in(options.pairs) if options.pairs else [])
     labels = ["content", "style"]
     print(f"| pair | config | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
@@ -102,7 +102,7 @@ def main() -> None:
                 result = Path(folder) / "result.png"
                 pair = words(Path(config), content, style, options.size, result)
                 seconds, memory = run([*pair, *shlex.split(options.options), *more], Path(folder))
-                figures = {"seconds": seconds, "GiB": memory, **judge(result, content, style)}
+                figures = {"seconds": seconds, "GiB": memory, **measure(result, content, style)}
                 rows[-1].append(Image.open(result).convert("RGB"))
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,9 @@ from nst.cli.main import main
 from nst.losses.functional import moments
 from nst.losses.layers import ContentLoss, ContentTarget, StyleLoss, StyleTarget
 from nst.losses.objective import Objective
-from nst.losses.terms import ContentTerm, StyleTerm, standard_terms
+from nst.losses.terms.content import ContentTerm
+from nst.losses.terms.standard import standard_terms
+from nst.losses.terms.style import StyleTerm
 from nst.network import weights
 from nst.network.architecture import BLOCKS, Weights
 from nst.network.features import Features

@@ -10,7 +10,7 @@ import torch
 
 from nst.errors import InputError, check_choice
 from nst.losses.layers import ContentLoss, StyleLoss
-from nst.losses.terms import TotalVariation
+from nst.losses.terms.pixels import TotalVariation
 from nst.network.architecture import Pooling
 from nst.network.features import Features
 from nst.optimise import starts

@@ -141,17 +141,23 @@ class CosineLoss(LayerLoss):
     Attributes:
         target: Directions of the target's feature vectors, (1, C, h, w), in the target's precision.
         weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
-        total: The sum of the weights, a scalar.
+        total: The number of visible positions, a scalar, over which the mean is taken.
     """
 
     target: Tensor
     weights: Tensor | None
     total: Tensor
 
-    def set_target(self, target: Tensor, weights: Tensor | None = None) -> None:
-        """Sets the target activations, (1, C, h, w), and weights of the positions, (1, 1, h, w); None for 1."""
+    def set_target(self, target: Tensor, weights: Tensor | None = None, visible: Tensor | None = None) -> None:
+        """Sets the target.
+
+        Args:
+            target: Activations, (1, C, h, w).
+            weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
+            visible: Weights of the positions in their number, (1, 1, h, w); None for 1 everywhere.
+        """
         self.target, self.weights = unit(target)[0].to(target.dtype), weights
-        self.total = target.new_tensor(target[:, 0].numel(), dtype=torch.float32) if weights is None else weights.sum()
+        self.total = target.new_tensor(target[:, 0].numel(), dtype=torch.float32) if visible is None else visible.sum()
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         target, weights, sums = self.target[:, :, rows], _rows(self.weights, rows), []

@@ -56,8 +56,8 @@ class Scan(Protocol):
     def extended(self, image: Tensor) -> Tensor:
         """Returns a picture or a mask of the level's size, (1, C, H, W), with the optimised image's margin."""
 
-    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
-        """Returns the mean activations of cells of a picture of any size, by layer (see `Gatherer.cells`)."""
+    def cells(self, picture: Tensor, axes: Mapping[str, Tensor], size: int) -> Tensor:
+        """Returns components of the activations of cells of a picture of any size (see `Gatherer.cells`)."""
 
     def painting(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Returns the activations, (1, C, h, w), of a picture of any size, (1, 3, H, W), by layer."""

@@ -186,8 +186,8 @@ class Gatherer(Protocol):
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Returns the activations of a picture, (1, C, h, w), by layer."""
 
-    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
-        """Returns the mean activations, (1, C, H // size, W // size), of cells of `size` pixels a side, by layer."""
+    def cells(self, picture: Tensor, axes: Mapping[str, Tensor], size: int) -> Tensor:
+        """Returns components of the mean activations of cells of `size` pixels a side, (D, H // size, W // size)."""
 
     def sums(
         self, picture: Tensor, distances: Mapping[str, Any], guides: Mapping[str, Tensor] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -50,6 +51,11 @@ class LevelModule(pl.LightningModule):
             self.begin_level(batch)
         if batch_idx == 0:
             self.begin_steps()
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Returns the context of the network's precision, for code outside of steps; Lightning enters it in steps."""
+        trainer = self._trainer
+        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
     def end_level(self) -> None:
         """Ends the level after the current step."""

@@ -6,22 +6,22 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nst.errors import InputError, check_choice
 from nst.losses.coarse import CoarseView
-from nst.losses.distance import DISTANCES, Normalization
+from nst.losses.distance import Normalization
 from nst.losses.functional import Norm
 from nst.losses.layers import Distance, described
 from nst.losses.objective import Objective, Term
-from nst.losses.terms import standard_terms
+from nst.losses.terms.correspondence import Turns
+from nst.losses.terms.standard import standard_terms
 from nst.machine.memory import return_heap
 from nst.network.architecture import Padding, Pooling
 from nst.network.features import Features, check_layers
@@ -29,7 +29,7 @@ from nst.network.weights import Backbone
 from nst.network.weights import load as load_weights
 from nst.optimise.guard import TRIES, DivergenceError, Guard
 from nst.optimise.loop import LevelModule
-from nst.optimise.optimizers import halve, project, resample_state, tried
+from nst.optimise.optimizers import halve, project, resample_state, scheduled, tried
 from nst.optimise.pace import Pace
 from nst.optimise.resume import FORMAT, check_fits, shown_picture
 from nst.optimise.starts import start
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
 CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
+STRUCTURE_LAYERS = {"relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
 """All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
@@ -90,6 +91,13 @@ class StyleTransfer(LevelModule):
         correspondence_weight: Weight of the correspondence, 0 or more: each place of the picture is drawn to the place
             of a painting that the photograph is most like there, so that subjects survive.
         correspondence_layers: Weight of each layer of the correspondence by name; scaled to sum to 1.
+        correspondence_empty: Share of the correspondence's weight, in [0, 1], where the photograph is empty, such as a
+            sky, which the painting's moments fill.
+        correspondence_cell: Side of the square cells that are matched, 1, 2, 4, 8 or 16 pixels.
+        correspondence_turns: Where paintings are searched: as they are (`none`), in their quarter turns as well
+            (`quarter`), or in mirror images of these too (`mirror`).
+        structure_weight: Weight of the structure term, 0 or more: places that are alike in the photograph stay alike.
+        structure_layers: Weight of each layer of the structure term by name; scaled to sum to 1.
 
     Raises:
         InputError: If a setting is out of range or names an unknown layer.
@@ -123,19 +131,21 @@ class StyleTransfer(LevelModule):
         terms: list[Term] | None = None,
         correspondence_weight: float = 0.0,
         correspondence_layers: dict[str, float] = CORRESPONDENCE_LAYERS,
+        correspondence_empty: float = 0.1,
+        correspondence_cell: int = 4,
+        correspondence_turns: Turns = "quarter",
+        structure_weight: float = 0.0,
+        structure_layers: dict[str, float] = STRUCTURE_LAYERS,
     ) -> None:
         super().__init__()
         for key, value, choices in (
             ("backbone", backbone, Backbone),
             ("pooling", pooling, Pooling),
             ("padding", padding, Padding),
-            ("tv_norm", tv_norm, Norm),
-            ("style_distance", style_distance, DISTANCES),
-            ("normalization", normalization, Normalization),
             ("streaming", streaming, Streaming),
         ):
             check_choice(f"model.{key}", value, choices)
-        check_layers([*content_layers, *style_layers, *correspondence_layers])
+        check_layers([*content_layers, *style_layers, *correspondence_layers, *structure_layers])
         if not 0 <= average < 1:
             raise InputError(f"Expected --model.average to be in [0, 1), but got {average}")
         if bleed < 0:
@@ -162,6 +172,11 @@ class StyleTransfer(LevelModule):
             wrap=padding == "circular",
             correspondence_layers=correspondence_layers,
             correspondence_weight=others * correspondence_weight,
+            correspondence_empty=correspondence_empty,
+            correspondence_cell=correspondence_cell,
+            correspondence_turns=correspondence_turns,
+            structure_layers=structure_layers,
+            structure_weight=structure_weight,
         )
         self.objective = Objective([*standard, *(terms or [])])
         self.coarse_objective = copy.deepcopy(self.objective)  # with separate targets
@@ -198,14 +213,7 @@ class StyleTransfer(LevelModule):
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its learning-rate schedule."""
-        optimizer = self.make_optimizer([self.picture])
-        if self.make_scheduler is None:
-            return optimizer
-        scheduler = self.make_scheduler(optimizer)
-        config: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = scheduler.monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return scheduled(self.make_optimizer([self.picture]), self.make_scheduler)
 
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
@@ -365,11 +373,6 @@ class StyleTransfer(LevelModule):
             photograph, keep_mask = (extend(x.to(self.device), self.bleed) for x in (level.content, level.keep_mask))
             self.protected = photograph, keep_mask
         self.level = level
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """Returns the context of the network's precision, for code outside of steps; Lightning enters it in steps."""
-        trainer = self._trainer
-        return nullcontext() if trainer is None else trainer.precision_plugin.forward_context()
 
     def values(self) -> dict[str, Tensor]:
         """Returns the values of the objective's terms for the current picture, unweighted scalars by name."""

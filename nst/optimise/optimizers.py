@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -30,6 +31,17 @@ def tried(make_optimizer: OptimizerCallable, make_scheduler: LRSchedulerCallable
             schedule = make_scheduler(make_optimizer([nn.Parameter(torch.zeros(1))]))
             schedule.step(1.0) if isinstance(schedule, ReduceLROnPlateau) else schedule.step()
     return optimizer
+
+
+def scheduled(optimizer: Optimizer, make_scheduler: LRSchedulerCallable | None) -> Any:
+    """Returns an optimiser with its learning-rate schedule, stepped after each step, as Lightning takes them."""
+    if make_scheduler is None:
+        return optimizer
+    scheduler = make_scheduler(optimizer)
+    config: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+    if hasattr(scheduler, "monitor"):
+        config["monitor"] = scheduler.monitor
+    return {"optimizer": optimizer, "lr_scheduler": config}
 
 
 @contextmanager

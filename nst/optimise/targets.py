@@ -36,8 +36,8 @@ class LevelScan:
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         return self.scanner.activations(self.extended(picture), layers)
 
-    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
-        return self.scanner.cells(picture.to(self.features.mean.device), layers, size)
+    def cells(self, picture: Tensor, axes: Mapping[str, Tensor], size: int) -> Tensor:
+        return self.scanner.cells(picture.to(self.features.mean.device), axes, size)
 
     def stride(self, layer: str) -> int:
         return self.features.stride(layer)

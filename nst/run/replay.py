@@ -81,7 +81,7 @@ class Replay:
     def _setting(self, key: str, value: Any) -> Any:
         if key in ("model.optimizer", "model.lr_scheduler"):
             return self._class(key, value)
-        if key in ("model.content_layers", "model.style_layers", "model.correspondence_layers"):
+        if key.startswith("model.") and key.endswith("_layers"):
             return {str(layer): self._scalar(f"{key}.{layer}", x) for layer, x in self._mapping(key, value).items()}
         if key in ("data.steps", "data.style_weights") and isinstance(value, list):
             return [self._number(key, x) for x in value]

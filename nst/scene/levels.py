@@ -63,6 +63,8 @@ class Level:
         min_improvement: See PictureData.
         visible: Opacity of the painted pixels, (1, 1, H, W): 0 where the photograph is transparent or kept; None for 1.
         emphasis: Content weights, factors on `visible` in the content loss, (1, 1, H, W); None for 1.
+        subject: How much of a subject regions say that pixels show, and the share of each pixel that regions say it of,
+            (1, 2, H, W) in [0, 1]; None where none says so (see `scene.subject`).
         keep_mask: Share of the photograph that each pixel keeps, (1, 1, H, W) in [0, 1]; None for 0.
         coarse: The smaller level with which the scaled-down picture is compared; None for no such level.
     """
@@ -76,6 +78,7 @@ class Level:
     min_improvement: float = 0.0
     visible: Tensor | None = None
     emphasis: Tensor | None = None
+    subject: Tensor | None = None
     keep_mask: Tensor | None = None
     coarse: Level | None = None
 
@@ -94,7 +97,11 @@ class Level:
         Each map of weights counts 1; `keep_mask` counts 3, with the photograph and the blend of photograph and picture.
         """
         guides = sum(place.guide is not None for place in self.places)
-        return guides + sum(x is not None for x in (self.visible, self.emphasis)) + 3 * (self.keep_mask is not None)
+        return (
+            guides
+            + sum(x is not None for x in (self.visible, self.emphasis, self.subject))
+            + 3 * (self.keep_mask is not None)
+        )
 
     @property
     def paintings(self) -> list[Painting]:

@@ -82,12 +82,12 @@ class Scene:
             for name, guide, erode in self._guides(masks, visible)
             if placed([loaded.style for loaded in self.styles], name)
         )
-        emphasis = self._emphasis(fitted, masks)
         return {
             "content": fitted.rgb,
             "places": places,
             "visible": visible,
-            "emphasis": emphasis,
+            "emphasis": self._emphasis(fitted, masks),
+            "subject": self._subject(fitted, masks),
             "keep_mask": keep_mask,
         }
 
@@ -131,12 +131,17 @@ class Scene:
         """Returns the content weights, (1, 1, H, W), averaged where regions overlap; None for 1 everywhere."""
         if all(region.content_weight == 1 for region in self.regions.values()):
             return None
-        ones = torch.ones_like(fitted.rgb[:, :1])
-        weight, covered = torch.zeros_like(ones), torch.zeros_like(ones)
-        for name, mask in masks.items():
-            share = ones if mask is None else mask
-            weight, covered = weight + share * self.regions[name].content_weight, covered + share
+        factors = {name: region.content_weight for name, region in self.regions.items()}
+        weight, covered = _mixed(fitted, masks, factors)
         return (weight + (1 - covered).clamp(min=0)) / covered.clamp(min=1)
+
+    def _subject(self, fitted: Picture, masks: Mapping[str, Tensor | None]) -> Tensor | None:
+        """Returns how much of a subject regions show, averaged where they overlap, and their cover, (1, 2, H, W)."""
+        said = {name: region.subject for name, region in self.regions.items() if region.subject is not None}
+        if not said:
+            return None
+        weight, covered = _mixed(fitted, masks, said)
+        return torch.cat([weight / covered.clamp(min=1e-6), covered.clamp(max=1)], dim=1)
 
     def _paintings(self, place: str, size: int) -> tuple[Painting, ...]:
         chosen = placed([loaded.style for loaded in self.styles], place)
@@ -174,6 +179,17 @@ class Scene:
                 rgb, painted = colors.recolored(color, fitted.rgb, painting.rgb, matching, *weights)
                 self._recolored[place, i] = replace(painting, rgb=painted)
         self.content = replace(fitted, rgb=rgb)
+
+
+def _mixed(fitted: Picture, masks: Mapping[str, Tensor | None], values: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+    """Returns the sum of the masks of some regions, each times the region's value, and the sum of the masks."""
+    ones = torch.ones_like(fitted.rgb[:, :1])
+    weight, covered = torch.zeros_like(ones), torch.zeros_like(ones)
+    for name, value in values.items():
+        mask = masks[name]
+        share = ones if mask is None else mask
+        weight, covered = weight + share * value, covered + share
+    return weight, covered
 
 
 def _look(picture: Picture, mask: Tensor | None) -> Tensor | None:

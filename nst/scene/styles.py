@@ -45,6 +45,8 @@ class Region:
         color: The region's colour in a mask of several colours, such as `red` or `#ff0000`; black is the rest, unless
             black is the colour of a region.
         content_weight: Factor on the photograph's weight inside the region.
+        subject: How much of a subject the region shows, in [0, 1]: with 0 it is the painting's to fill, as a sky, and
+            with 1 the correspondence has its whole weight. By default the photograph's edges decide for each pixel.
         keep: Whether the result shows the photograph unchanged inside the region.
         erode: Whether the style is compared only where the network sees nothing but this region, so that the region's
             border takes nothing from the neighbours; a layer without such positions is compared in the whole region.
@@ -53,6 +55,7 @@ class Region:
     mask: InputPath
     color: str | None = None
     content_weight: float = 1.0
+    subject: float | None = None
     keep: bool = False
     erode: bool = False
 
@@ -85,6 +88,11 @@ def check_styles(styles: Sequence[Style], regions: Mapping[str, Region]) -> None
             raise InputError(
                 f"Expected a finite weight of 0 or more, but got {region.content_weight}; "
                 f"change --data.regions.{name}.content_weight"
+            )
+        if region.subject is not None and not 0 <= region.subject <= 1:
+            raise InputError(
+                f"Expected how much of a subject a region shows to be in [0, 1], but got {region.subject}; "
+                f"change --data.regions.{name}.subject"
             )
         if not region.keep and not placed(styles, name):
             raise InputError(

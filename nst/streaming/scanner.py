@@ -176,41 +176,40 @@ class Scanner:
         return maps
 
     @torch.no_grad()
-    def cells(self, picture: Tensor, layers: Iterable[str], size: int) -> dict[str, Tensor]:
-        """Returns the mean activations, float32, of square cells of a picture, by layer.
+    def cells(self, picture: Tensor, axes: Mapping[str, Tensor], size: int) -> Tensor:
+        """Returns the components of the mean activations of square cells of a picture, added over layers, float32.
 
         Args:
             picture: (1, 3, H, W); rows and columns that fill no cell are left out.
-            layers: Names of layers.
+            axes: The directions of the components by layer, (D, C).
             size: Pixels of a cell's side, a power of two.
 
         Returns:
-            (1, C, H // size, W // size) by layer; a layer whose positions are larger than cells is interpolated.
+            (D, H // size, W // size); a layer whose positions are larger than cells is interpolated.
         """
         rows_of_cells, columns = (side // size for side in picture.shape[2:])
-        means: dict[str, Tensor] = {}
-        maps: dict[str, Tensor] = {}
-        wanted = set(layers)
+        count = len(next(iter(axes.values())))
+        sums = torch.zeros(count, rows_of_cells, columns, device=picture.device)
+        deep: dict[str, Tensor] = {}
 
         def visit(layer: str, y: Tensor, rows: slice) -> None:
-            if layer not in wanted:
+            if layer not in axes:
                 return
             side = size // self.features.stride(layer)  # positions of a cell's side
             if side == 0:
-                shape = (len(y), *self.features.shape(layer, *picture.shape[2:]))
-                maps.setdefault(layer, torch.empty(shape, device=y.device))
-                maps[layer][:, :, rows] = y.float()
+                deep.setdefault(layer, sums.new_empty(count, *self.features.shape(layer, *picture.shape[2:])[1:]))
+                deep[layer][:, rows] = torch.tensordot(axes[layer], y[0].float(), 1)
                 return
-            sums = means.setdefault(layer, torch.zeros(len(y), y.shape[1], rows_of_cells, columns, device=y.device))
             inside = torch.arange(rows.start, rows.stop, device=y.device)
             inside = inside[inside < rows_of_cells * side]
-            wide = y[:, :, : len(inside), : columns * side].float().unflatten(3, (columns, side)).mean(4)
-            sums.index_add_(2, inside // side, wide / side)
+            wide = y[0, :, : len(inside), : columns * side].float().unflatten(2, (columns, side)).mean(3)
+            sums.index_add_(1, inside // side, torch.tensordot(axes[layer], wide / side, 1))
 
         self._visit(picture, visit)
         shape = rows_of_cells, columns
-        deep = {name: nnf.interpolate(x, shape, mode="bilinear", align_corners=False) for name, x in maps.items()}
-        return means | deep
+        for x in deep.values():
+            sums += nnf.interpolate(x[None], shape, mode="bilinear", align_corners=False)[0]
+        return sums
 
     @torch.no_grad()
     def sums(

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from nst.errors import InputError
-from nst.losses.correspondence import CELL, HYPERCOLUMN, CorrespondenceTerm, match
 from nst.losses.layers import CosineLoss, unit
 from nst.losses.objective import Objective
+from nst.losses.terms.correspondence import HYPERCOLUMN, CorrespondenceTerm, Turns
 from nst.network import weights
 from nst.network.features import Features
 from nst.optimise.targets import LevelScan
@@ -39,9 +39,18 @@ def scene(height: int = 64, width: int = 80) -> Tensor:
     return torch.stack([stripes * rows, columns, 0.5 + 0.3 * torch.sin(25 * columns)])[None].clamp(0, 1)
 
 
-def term(network: Features, places: tuple[Place, ...], content: Tensor, mode: Any = "off", **level: Any) -> Any:
+def term(
+    network: Features,
+    places: tuple[Place, ...],
+    content: Tensor,
+    mode: Any = "off",
+    empty: float = 1.0,
+    cell: int = 4,
+    turns: Turns = "quarter",
+    **level: Any,
+) -> Any:
     """A term with the targets of a level, and its value for the photograph."""
-    made = CorrespondenceTerm(LAYERS, 1.0)
+    made = CorrespondenceTerm(LAYERS, 1.0, empty, cell, turns)
     scanner = Scanner(network, mode, 0.0 if mode == "on" else float("inf"))
     with torch.no_grad():
         made.set_targets(Level(0, 1, content, places, **level), LevelScan(network, scanner, 0, deque()))
@@ -76,46 +85,61 @@ def test_whole_cells_are_taken_with_their_inner_arrangement(network: Features) -
         assert float((own * taken).sum(1, keepdim=True)[part].median()) > 0.999
 
 
-def anywhere(queries: Tensor, bank: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One place, and all cells of the bank for it."""
-    place = torch.zeros(len(bank), dtype=torch.long)
-    return torch.zeros(len(queries), dtype=torch.long), place, torch.ones(len(bank), dtype=torch.bool)
-
-
-def test_matches_are_those_of_brute_force() -> None:
-    generator = torch.Generator().manual_seed(0)
-    queries, bank = torch.randn(50, 20, generator=generator), torch.randn(70, 20, generator=generator)
-    found = match(queries, bank, *anywhere(queries, bank), dimensions=20)
-    a, b = queries - queries.mean(0), bank - bank.mean(0)
-    for i in range(50):
-        cosines = [float(nnf.cosine_similarity(a[i], b[j], dim=0)) for j in range(70)]
-        assert int(found[i]) == int(np.argmax(cosines))
-
-
-def test_few_components_find_nearly_the_same_matches(data: Path, network: Features) -> None:
-    photograph = Image.open(data / "images" / "photos" / "tubingen.jpg").convert("RGB").resize((128, 96))
-    painting = Image.open(data / "images" / "paintings" / "starry_night_google.jpg").convert("RGB").resize((128, 96))
-    sides = [torch.from_numpy(np.asarray(x).copy()).permute(2, 0, 1)[None] / 255 for x in (photograph, painting)]
-    cells = [Scanner(network).cells(x, HYPERCOLUMN, CELL) for x in sides]
-    queries, bank = (torch.cat([x[n][0].flatten(1).T / x[n].shape[1] for n in HYPERCOLUMN], dim=1) for x in cells)
-    exact, fast = (match(queries, bank, *anywhere(queries, bank), dimensions=n) for n in (10**6, 128))
-    a, b = (nnf.normalize(x - x.mean(0)) for x in (queries, bank))
-    best, found = (a * b[exact]).sum(1), (a * b[fast]).sum(1)
-    assert float((exact == fast).float().mean()) > 0.6
-    assert float((best - found).mean()) < 0.005  # a match that is another is as good
-
-
-def test_cells_are_means_of_activations(network: Features) -> None:
+def test_cells_are_components_of_mean_activations(network: Features) -> None:
     picture = noise(50, 61, 1).float()
     taps = network(picture)
-    for scanner in (Scanner(network, "off"), Scanner(network, "on", 0.0)):
-        found = scanner.cells(picture, HYPERCOLUMN, CELL)
-        for layer, cells in found.items():
-            assert cells.shape[2:] == (12, 15)
-            side = CELL // (50 // taps[layer].shape[2])
-            if side:
-                wanted = nnf.avg_pool2d(taps[layer], side)[:, :, :12, :15]
-                torch.testing.assert_close(cells, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    generator = torch.Generator().manual_seed(2)
+    axes = {layer: torch.randn(5, taps[layer].shape[1], generator=generator) for layer in HYPERCOLUMN}
+    for size in (4, 8):
+        wanted = torch.zeros(5, 50 // size, 61 // size)
+        for layer, axis in axes.items():
+            side = size // (50 // taps[layer].shape[2])
+            means = nnf.avg_pool2d(taps[layer], side) if side else taps[layer]
+            if side == 0:
+                means = nnf.interpolate(means, (50 // size, 61 // size), mode="bilinear")
+            wanted += torch.einsum("dc,chw->dhw", axis, means[0, :, : 50 // size, : 61 // size])
+        for scanner in (Scanner(network, "off"), Scanner(network, "on", 0.0)):
+            found = scanner.cells(picture, axes, size)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(("turns", "copies"), [("none", 1), ("quarter", 4), ("mirror", 8)])
+def test_turns_offer_other_cells(network: Features, turns: Turns, copies: int) -> None:
+    content = scene()
+    mirrored = (Place((Painting(content.flip(3).contiguous()),)),)
+    made, found = term(network, mirrored, content, turns=turns)
+    assert len(list(made._sources(Level(0, 1, content, mirrored)))) == copies
+    assert (sum(map(float, found.values())) < 1e-2) == (turns == "mirror")  # only there is the photograph itself
+
+
+@pytest.mark.parametrize("cell", [1, 2, 8])
+def test_cells_of_other_sizes(network: Features, cell: int) -> None:
+    content = scene()
+    _, found = term(network, (Place((Painting(content),)),), content, cell=cell)
+    assert all(float(value) < 1e-3 for value in found.values())
+
+
+def test_empty_parts_of_the_photograph_weigh_little(network: Features) -> None:
+    content = scene(128, 160)
+    content[..., :80] = 0.5  # a sky
+    painting = (Place((Painting(noise(128, 160, 3).float()),)),)
+    weights = {}
+    for empty in (0.0, 0.25, 1.0):
+        made, _ = term(network, painting, content, empty=empty)
+        weights[empty] = made.compared["relu1_1"].weights[0, 0]
+    assert float(weights[0.0][:, :30].max()) < 1e-3 and float(weights[0.0][:, 90:].min()) > 0.3
+    torch.testing.assert_close(weights[0.25], 0.25 + 0.75 * weights[0.0])
+    assert bool((weights[1.0] == 1).all())
+
+
+def test_a_region_says_how_much_of_a_subject_it_is(network: Features) -> None:
+    content = scene(128, 160)
+    said = torch.zeros(1, 2, 128, 160)
+    said[:, 0, :, :80], said[:, 1, :, :80] = 0.3, 1
+    made, _ = term(network, (Place((Painting(content.flip(2)),)),), content, empty=0.0, subject=said)
+    weights = made.compared["relu1_1"].weights[0, 0]
+    torch.testing.assert_close(weights[:, :80], torch.full((128, 80), 0.3))
+    assert float(weights[:, 90:].min()) > 0.3
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -125,7 +149,7 @@ def test_the_gradient_of_the_cosine(weighted: bool) -> None:
         torch.rand(1, 1, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64) if weighted else None
     )
     loss = CosineLoss()
-    loss.set_target(target, guide)
+    loss.set_target(target, guide, guide)
     assert torch.autograd.gradcheck(lambda y: loss.value(loss.statistics(y)), x)
     statistics = loss.statistics(x)
     (wanted,) = torch.autograd.grad(statistics.value, x)
@@ -235,5 +259,11 @@ def test_wrong_weights_are_refused() -> None:
         module(correspondence_weight=-1)
     with pytest.raises(InputError, match=r"change --model.correspondence_layers.relu1_1"):
         module(correspondence_weight=1.0, correspondence_layers={"relu1_1": -2.0})
+    with pytest.raises(InputError, match=r"correspondence_empty to be in \[0, 1\], but got 2"):
+        module(correspondence_empty=2)
+    with pytest.raises(InputError, match=r"correspondence_cell to be 1, 2, 4, 8 or 16 pixels, but got 3"):
+        module(correspondence_cell=3)
+    with pytest.raises(InputError, match=r"correspondence_turns to be one of none, quarter or mirror, but got half"):
+        module(correspondence_turns="half")
     with pytest.raises(InputError, match=r"Expected a layer of vgg19 .* but got relu9_1"):
         module(correspondence_layers={"relu9_1": 1.0})

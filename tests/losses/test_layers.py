@@ -14,7 +14,7 @@ from nst.losses import functional as F
 from nst.losses.distances.frobenius import gram_distance
 from nst.losses.layers import ContentLoss, ContentTarget, StyleLoss, StyleTarget
 from nst.losses.objective import Objective
-from nst.losses.terms import TotalVariation
+from nst.losses.terms.pixels import TotalVariation
 from tests.helpers import gathered, objective_of, set_targets
 
 

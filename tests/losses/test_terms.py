@@ -17,7 +17,7 @@ from nst.errors import InputError
 from nst.losses.distance import DISTANCES
 from nst.losses.objective import ALL, FeatureTerm, LayerLoss, Objective, PixelTerm, Term
 from nst.losses.statistics import Moments, Places, Statistics, Value
-from nst.losses.terms import standard_terms
+from nst.losses.terms.standard import standard_terms
 from nst.streaming.scanner import Scanner
 from nst.types import Pixels
 from tests.helpers import CONTENT, STYLE, difference, fit, made, module, pictures, reference, run, seen

@@ -1,0 +1,100 @@
+"""The structure term: which places of the picture are like each other, against the photograph's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor
+
+from nst.losses.layers import EPSILON
+from nst.losses.objective import ALL, FeatureTerm, LayerLoss, Scan, shares
+from nst.losses.statistics import Value
+from nst.machine.numerics import plain
+from nst.scene.levels import Level
+
+GRID = 32
+"""Rows and columns of places that are compared."""
+
+
+class StructureTerm(FeatureTerm):
+    """Distance of the picture's self-similarities from the photograph's: what was alike is to stay alike.
+
+    It leaves colours and textures free where content features do not.
+
+    Args:
+        layers: Weight of each layer; the weights are scaled to sum to 1.
+        weight: Weight of the term.
+
+    Raises:
+        InputError: If a weight is negative or not finite.
+    """
+
+    name = "structure"
+    flag = "--model.structure_weight"
+
+    def __init__(self, layers: Mapping[str, float], weight: float) -> None:
+        found = shares(self.name, layers, weight)
+        self.structure = {layer: StructureLoss() for layer in found}
+        super().__init__(self.structure, found)
+        self.keeps = ()
+
+    def set_targets(self, level: Level, scan: Scan) -> None:
+        activations = scan.activations(level.content, self.losses)
+        visible = scan.spread(level.visible, self.losses)
+        for layer, loss in self.structure.items():
+            loss.set_target(activations[layer], visible[layer])
+
+
+class StructureLoss(LayerLoss):
+    """Mean absolute difference of the cosines between all pairs of places, about the mean over places, from a target's.
+
+    Places are the means over the cells of a grid of 32 by 32, or of as many rows and columns as a layer has.
+
+    Source:
+        Kolkin et al., "Style Transfer by Relaxed Optimal Transport and Self-Similarity", arXiv:1904.12785, equation 8.
+        We take cosines about the mean, which leave out what all places share, and do not normalise rows.
+    """
+
+    target: Tensor
+    weights: Tensor | None
+    over_rows: Tensor
+    over_columns: Tensor
+    total: Tensor
+
+    def set_target(self, target: Tensor, weights: Tensor | None = None) -> None:
+        """Sets the target activations, (1, C, h, w), and weights of the positions, (1, 1, h, w); None for 1."""
+        wide = target.to(torch.promote_types(target.dtype, torch.float32))
+        self.over_rows, self.over_columns = (_means(side).to(wide) for side in target.shape[2:])
+        self.weights = weights
+        ones = torch.ones_like(wide[:, :1]) if weights is None else weights
+        with plain(wide.device):
+            self.total = (self.over_rows @ ones @ self.over_columns.T).to(wide)
+            self.target = self._similarities(self.statistics(wide).value)
+
+    def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
+        wide = features.to(self.over_rows.dtype)
+        wide = wide if self.weights is None else wide * self.weights[:, :, rows]
+        return Value(self.over_rows[:, rows] @ wide @ self.over_columns.T)
+
+    def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
+        found = self.over_rows[:, rows].T @ cotangent.value @ self.over_columns
+        gradient += (found if self.weights is None else found * self.weights[:, :, rows]).to(gradient.dtype)
+
+    def value(self, statistics: Value) -> Tensor:
+        with plain(statistics.value.device):
+            return (self._similarities(statistics.value) - self.target).abs().mean()
+
+    def _similarities(self, sums: Tensor) -> Tensor:
+        places = (sums / self.total.clamp(min=1e-12))[0].flatten(1)[:, self.total.flatten() > 0]
+        places = places - places.mean(1, keepdim=True)
+        places = places / (places.square().sum(0) + EPSILON).sqrt()
+        return places.T @ places
+
+
+def _means(size: int) -> Tensor:
+    """Returns the weights, (GRID or fewer, size), that take means over equal parts of a row or a column."""
+    identity = torch.eye(size, dtype=torch.float64)[None]
+    return nnf.interpolate(identity, min(GRID, size), mode="area")[0].T
