@@ -1,6 +1,7 @@
 """One fixed judge of results, in plain code that shares nothing with the package's losses.
 
-All figures are taken at the result's size with a whole VGG16, the painting scaled to the same longer side:
+All figures are taken at the result's size with a whole VGG16, the painting scaled to the same longer side, or at its
+own size if that is smaller:
 
 - gram: |G - A|² / |A|² over Gram matrices, mean over relu1_1 ... relu5_1
 - w2: (|m - m_t|² + tr S + tr T - 2 tr (T^½ S T^½)^½) / tr T, mean over the same layers
@@ -60,7 +61,7 @@ class Judge:
         size = (picture.shape[3], picture.shape[2])
         photograph = _read(content, size)
         with Image.open(style) as image:
-            scale = max(size) / max(image.size)
+            scale = min(1, max(size) / max(image.size))  # a painting that is enlarged has no fine strokes
             painting = _read(style, (round(image.width * scale), round(image.height * scale)))
         x, p, a = (self._features(y) for y in (picture, photograph, painting))
         grams = [_gram(x[layer], a[layer]) for layer in STYLE]

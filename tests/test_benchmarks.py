@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
 
-from benchmarks import convergence, quality, scale, sizes
+from benchmarks import blind, convergence, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst.losses import functional as F
 from nst.losses.distances.frobenius import gram_distance
@@ -52,8 +53,26 @@ def test_the_judge_measures_what_the_losses_do(weights: Path, pair: tuple[Path, 
 
 def test_the_judge_finds_no_fault_with_the_pictures_themselves(weights: Path, pair: tuple[Path, Path]) -> None:
     figures = Judge(weights)(pair[0], pair[0], pair[0])
-    assert figures.pop("tv") == pytest.approx(1)
+    for name in ("tv", "nyquist", "edges", "coverage"):
+        assert figures.pop(name) == pytest.approx(1)
     assert figures == pytest.approx(dict.fromkeys(figures, 0), abs=1e-6)
+
+
+def test_the_judge_sees_edges_hatch_and_what_is_not_used(
+    weights: Path, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    judge = Judge(weights)
+    photograph = Image.open(pair[0]).convert("RGB")
+    pixels = np.asarray(photograph).astype(int)
+    columns = np.arange(pixels.shape[1])[:, None]
+    hatched = Image.fromarray((pixels + 12 * (1 - 2 * (columns % 2))).clip(0, 255).astype(np.uint8))
+    hatched.save(tmp_path / "hatched.png")
+    photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
+    Image.new("RGB", photograph.size, (9, 9, 90)).save(tmp_path / "flat.png")
+    hatch, flip, flat = (judge(tmp_path / f"{x}.png", pair[0], pair[0]) for x in ("hatched", "flipped", "flat"))
+    assert hatch["nyquist"] > 5 and 0.8 < hatch["edges"] < 1
+    assert abs(flip["edges"]) < 0.5 and flip["structure"] > 0.02 and flip["nyquist"] == pytest.approx(1, rel=0.1)
+    assert flat["coverage"] < 0.3
 
 
 def test_a_contact_sheet_has_a_column_for_each_label() -> None:
@@ -62,6 +81,39 @@ def test_a_contact_sheet_has_a_column_for_each_label() -> None:
     assert sheet.size == (2 * 28, 24 + 2 * 28)
     assert sheet.getpixel((0, 24)) == sheet.getpixel((28, 52)) == (255, 0, 0)
     assert sheet.getpixel((28, 24)) == sheet.getpixel((0, 52)) == (0, 0, 255)
+
+
+@pytest.mark.slow
+def test_blind_pairs_are_made_judged_and_scored(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    debug = str(ROOT / "configs" / "debug.yaml")
+    configs = [f"{debug} --data.steps 1", f"{debug} --data.steps 1 --model.init gray"]
+    pairs = ["--pair", *map(str, pair), "--pair", *map(str, reversed(pair))]
+    blind.main(["make", str(tmp_path / "b"), *configs, *pairs, "--size", "48", "--seed", "3"])
+    sheets = json.loads((tmp_path / "b" / "key.json").read_text())["sheets"]
+    assert [*sheets] == ["001.png", "002.png"]
+    assert Image.open(tmp_path / "b" / "001.png").size == (2 * (48 + 1 + 8), 24 + 2 * 48)
+    assert blind.score(tmp_path / "b") == "0 verdicts by 0 on 0 pairs: none for either"
+    for person, answers in (("ann", ["what", "l", "r"]), ("bob", ["s", "r"])):
+        given = iter(answers)
+        monkeypatch.setattr("builtins.input", lambda _, given=given: next(given))
+        blind.main(["judge", str(tmp_path / "b"), "--person", person])
+        blind.main(["judge", str(tmp_path / "b"), "--person", person])  # all is judged: asks for nothing
+    wins = (sheets["001.png"]["left"] == configs[0]) + 2 * (sheets["002.png"]["right"] == configs[0])
+    blind.main(["score", str(tmp_path / "b")])
+    told = capsys.readouterr().out
+    assert told.startswith(
+        f"4 verdicts by 2 on 2 pairs: {wins} for {configs[0]}, {3 - wins} for {configs[1]}, 1 the same"
+    )
+
+
+def test_the_interval_of_a_score(tmp_path: Path) -> None:
+    sheets = {f"{i:03}.png": {"left": "a", "right": "b"} for i in range(8)}
+    (tmp_path / "key.json").write_text(json.dumps({"configs": ["a", "b"], "sheets": sheets}))
+    rows = [f"ann,{sheet},{'left' if i else 'right'}" for i, sheet in enumerate(sheets)]
+    (tmp_path / "verdicts.csv").write_text("\n".join(["person,sheet,verdict", *rows]))
+    assert blind.score(tmp_path).endswith("7 for a, 1 for b, 0 the same; share of the first 0.88 (95 %: 0.53 to 0.98)")
 
 
 @pytest.mark.slow

@@ -204,19 +204,21 @@ def changes(before: Record, now: Record) -> list[str]:
             found.append(f"--{key} ({then} then, {today} now)")
     for key in dict.fromkeys([*settings[0], *settings[1]]):
         then, today = (str(leaves.get(key)) for leaves in settings)
-        free = key in LENGTH or key.startswith("data.steps.") or _is_later(key, today, before["config"])
+        free = key in LENGTH or key.startswith("data.steps.") or _is_later(key, settings[1], before["config"])
         if then != today and not free and key not in files[0].keys() | files[1].keys():
             found.append(f"--{key} ({then} then, {today} now)")
     return found
 
 
-def _is_later(key: str, value: str, config: Mapping[str, Any]) -> bool:
-    """Whether a setting is off, or part of one that may be, and came with a later version than a record's settings."""
+def _is_later(key: str, now: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a setting came with a later version than a record's settings, and is off, or part of what was off."""
     group, name = key.split(".")[0], ".".join(key.split(".")[:2])
     known = config.get(group)
     if group not in ("model", "data") or not isinstance(known, dict) or name.partition(".")[2] in {*known, "terms"}:
         return False
-    return key != name or value in OFF
+    weight = name.rpartition("_")[0] + "_weight"
+    belongs = weight in now and weight != name and not known.get(weight.partition(".")[2])  # the weight itself tells
+    return key != name or str(now.get(key)) in OFF or belongs
 
 
 def _named(tree: Any, digests: Mapping[str, str]) -> Any:

@@ -14,9 +14,9 @@ from nst.scene.levels import Level
 SIZE = 256
 """The longer side of the copy that is looked at, in pixels: so the map is the same at every level."""
 
-AROUND, WITHIN = 2.5, 36
-"""Pixels of the copy: how far an edge reaches, and how far edges may lie apart with a subject between them, such as the
-cheek between a mouth and an ear."""
+AROUND, WITHIN, SOFT = 2.5, 36, 8.0
+"""Pixels of the copy: how far an edge reaches; how far edges may lie apart with a subject between them, such as the
+cheek between a mouth and an ear; and how soft the border of a subject is."""
 
 HALF = 0.5
 """Mean gradient, over the mean of the whole photograph, at which an area is half a subject."""
@@ -44,11 +44,15 @@ def edges(photograph: Tensor) -> Tensor:
         gradient = _blur(torch.hypot(down, right), AROUND)
         ratio = (gradient / gradient.mean().clamp(min=1e-6)).square()
         closed = -_largest(-_largest(ratio / (ratio + HALF**2)))
-        return resample(_blur(closed, AROUND), (height, width), "bilinear").clamp(0, 1)
+        return resample(_blur(closed, SOFT), (height, width), "bilinear").clamp(0, 1)
 
 
 def _largest(image: Tensor) -> Tensor:
-    return nnf.max_pool2d(image, WITHIN + 1, stride=1, padding=WITHIN // 2)
+    """Returns the largest value in an octagon around each pixel, WITHIN pixels wide."""
+    for step in range(WITHIN // 2):
+        row, column = (nnf.max_pool2d(image, size, 1, (size[0] // 2, size[1] // 2)) for size in ((1, 3), (3, 1)))
+        image = torch.maximum(row, column) if step % 2 else nnf.max_pool2d(image, 3, 1, 1)
+    return image
 
 
 def _blur(image: Tensor, deviation: float) -> Tensor:

@@ -60,7 +60,8 @@ class _Statistics(torch.autograd.Function):
                     observer.add_gradient(gradient, y, cotangents[name], rows)
 
         with plain(ctx.picture.device):
-            gradient = ctx.walk.backward(add)
+            pulled = {layer for layer in ctx.walk.features.layers if ctx.observed.observers(layer)}
+            gradient = ctx.walk.backward(add, pulled)
         return gradient, None, None, None, None
 
 

@@ -7,7 +7,7 @@ weights; losses add their gradients in place. `kernels.py` has the operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -95,14 +95,17 @@ class Stage:
                 visit(name, x)
         return activations
 
-    def backward(self, x: Tensor, activations: dict[str, Tensor], gradient: Tensor | None, pull: Pull) -> Tensor:
+    def backward(
+        self, x: Tensor, activations: dict[str, Tensor], gradient: Tensor | None, pull: Pull, pulled: Set[str]
+    ) -> Tensor:
         """Carries a gradient from the output to the input.
 
         Args:
             x: The input that `forward` was given.
             activations: What `forward` returned; it is emptied.
             gradient: The gradient of the output, (N, C', h', w'); None for 0.
-            pull: Adds the losses' gradient to the gradient of each layer that a loss asked for.
+            pull: Adds the losses' gradient to the gradient of each layer that has a loss.
+            pulled: Names of the layers that have a loss; if the gradient is None, one of the stage's layers has.
 
         Returns:
             The gradient of the input, (N, C, h, w).
@@ -111,10 +114,11 @@ class Stage:
         for i in reversed(range(len(self.layers))):
             name = self.layers[i]
             y = activations.pop(name, None)
-            if name in self.taps:
+            if name in pulled:
                 assert y is not None
                 gradient = pull(name, y, gradient)
-            assert gradient is not None  # the deepest layer is one that a loss asked for
+            if gradient is None:  # deeper than all losses
+                continue
             below = activations.get(self.layers[i - 1], x) if i else x
             if name.startswith("conv"):
                 gradient = self.convolutions[name].backward(gradient, below)
@@ -124,7 +128,7 @@ class Stage:
                     mask(gradient, y)
             elif self.takes_maxima:
                 # The ReLU's mask, on a quarter of the values: a window whose maximum is 0 has no gradient.
-                masked = self.layers[i - 1] not in self.taps
+                masked = self.layers[i - 1] not in pulled
                 if masked:
                     assert y is not None
                     mask(gradient, y)

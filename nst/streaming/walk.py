@@ -8,7 +8,7 @@ one band keeps its activations instead: a picture in memory is one band in every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -84,19 +84,22 @@ class Walk:
                 del source, activations, output
                 return_heap()
 
-    def backward(self, add: Callable[[str, Tensor, Tensor, slice], None]) -> Tensor:
+    def backward(self, add: Callable[[str, Tensor, Tensor, slice], None], pulled: Set[str]) -> Tensor:
         """Returns the picture's gradient; each forward pass has one backward pass.
 
         Args:
             add: Adds the losses' gradient of the activations, its third argument, to the gradient, its second argument.
+            pulled: Names of the layers that have a loss, at least one.
         """
         gradient: Tensor | None = None
         for i in reversed(range(len(self.stages))):
             x, activations = self.inputs.pop(), self.activations.pop()
+            if gradient is None and pulled.isdisjoint(self.stages[i].layers):
+                continue
             if len(self.cuts[i]) > 1:
-                gradient = self._backward_in_bands(i, x, gradient, add)
+                gradient = self._backward_in_bands(i, x, gradient, add, pulled)
             else:
-                gradient = self.stages[i].backward(x, activations, gradient, _pull(self.cuts[i][0], add))
+                gradient = self.stages[i].backward(x, activations, gradient, _pull(self.cuts[i][0], add), pulled)
                 if i == 0:
                     gradient = gradient.contiguous() / self.features.deviation
                 self._tick()
@@ -107,7 +110,12 @@ class Walk:
         return gradient.contiguous()
 
     def _backward_in_bands(
-        self, i: int, x: Tensor, gradient: Tensor | None, add: Callable[[str, Tensor, Tensor, slice], None]
+        self,
+        i: int,
+        x: Tensor,
+        gradient: Tensor | None,
+        add: Callable[[str, Tensor, Tensor, slice], None],
+        pulled: Set[str],
     ) -> Tensor:
         """Carries a gradient from a stage's output to its input, and writes it into the memory of the input."""
         stage, cuts, margin = self.stages[i], self.cuts[i], margin_of(self.cuts[i])
@@ -119,7 +127,7 @@ class Walk:
             source = self._source(i, x, band)
             activations = stage.forward(source, lambda *_: None)
             above = None if gradient is None else self._embed(gradient, band.at(stage.layers[-1]))
-            piece = stage.backward(source, activations, above, _pull(band, add))
+            piece = stage.backward(source, activations, above, _pull(band, add), pulled)
             piece = piece / self.features.deviation if i == 0 else piece
             piece[:, :, : tail.shape[2]] += tail
             # the rows above the next band are done: their gradient is complete, and no later band reads them

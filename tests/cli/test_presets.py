@@ -32,7 +32,7 @@ def test_a_preset_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == presets.paths()["quick"].read_text()
     assert main(["presets", "quik"]) == 2
     assert (
-        "a preset, one of best, debug, gatys2015, photo, quick, starry, texture, tutorial, but got quik (did you"
+        "a preset, one of best, debug, gatys2015, photo, portrait, quick, starry, texture, tutorial, but got quik (did"
         in (capsys.readouterr().err)
     )
 
@@ -51,8 +51,9 @@ def test_names_of_files_come_before_presets_and_others_are_refused(capsys: pytes
     assert presets.find("best.yaml") == "best.yaml"
     assert presets.find("data: {size: 3}") == "data: {size: 3}"
     assert fit("--config", "stary") == 2
-    assert "one of the presets best, debug, gatys2015, photo, quick, starry, texture, tutorial, but got stary (did" in (
-        capsys.readouterr().err
+    assert (
+        "one of the presets best, debug, gatys2015, photo, portrait, quick, starry, texture, tutorial, but got stary"
+        in (capsys.readouterr().err)
     )
 
 

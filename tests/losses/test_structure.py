@@ -20,7 +20,7 @@ def loss_of(height: int, width: int, weighted: bool = False) -> tuple[StructureL
     target = torch.randn(1, 5, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     guide = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     made = StructureLoss()
-    made.set_target(target, guide if weighted else None)
+    made.set_target(target, *([guide, 1 - guide / 2] if weighted else []))
     return made, target
 
 
@@ -35,6 +35,24 @@ def test_the_value_is_the_mean_difference_of_similarities() -> None:
     wanted = float((similar[0] - similar[1]).abs().mean())
     assert float(made.value(made.statistics(x))) == pytest.approx(wanted, rel=1e-3)
     assert float(made.value(made.statistics(3 * target + 2))) == pytest.approx(0, abs=1e-3)  # only alikeness counts
+
+
+def test_what_is_empty_may_become_anything() -> None:
+    """A pair of places weighs by how much of a subject both are."""
+    _, target = loss_of(64, 64)
+    left = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
+    left[..., :32] = 1
+    made, all_of_it = StructureLoss(), StructureLoss()
+    made.set_target(target, weights=left)
+    all_of_it.set_target(target)
+    # the right side is another, with the same mean
+    changed = torch.cat([target[..., :32], target[..., 32:].flip(2)], dim=3)
+    assert (
+        float(made.value(made.statistics(changed)))
+        < 1e-6
+        < 0.01
+        < float(all_of_it.value(all_of_it.statistics(changed)))
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 5), (35, 33)])

@@ -186,7 +186,8 @@ def test_a_setting_that_came_later_is_no_change_where_it_is_off() -> None:
         return record.changes(then, {"files": {}, "config": {"model": {"bleed": 2, **model}, "data": {"size": 2}}})
 
     assert changes(later_weight=0.0, later_layers={"relu1_1": 1.0}) == []
-    assert changes(later_weight=0.5) == ["--model.later_weight (None then, 0.5 now)"]
+    assert changes(later_weight=0.0, later_empty=0.1, later_turns="quarter") == []
+    assert changes(later_weight=0.5, later_empty=0.1) == ["--model.later_weight (None then, 0.5 now)"]
     assert changes(terms=[{"class_path": "mine.Term"}]) == ["--model.terms.0.class_path (None then, mine.Term now)"]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from nst.errors import InputError, RunError
 from nst.losses.distance import DISTANCES
 from nst.losses.functional import moments
+from nst.losses.layers import ContentTarget
 from nst.losses.statistics import Moments
 from nst.network import weights
 from nst.network.features import Features
@@ -25,6 +26,7 @@ from tests.helpers import (
     CONTENT,
     STYLE,
     Poison,
+    content_losses,
     difference,
     distances,
     fit,
@@ -34,6 +36,7 @@ from tests.helpers import (
     noise,
     objective_of,
     pictures,
+    random_weights,
     reference,
     run,
     seen,
@@ -65,6 +68,24 @@ def test_whole_and_bands_have_torchs_value_and_gradient(pooling: str, padding: s
         again, found = seen(scanner, objective, picture)
         assert float(again) == pytest.approx(float(value), rel=1e-12)
         assert difference(found, gradient) < 1e-11  # float64, in another order
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_layers_that_have_no_loss_change_nothing(pooling: str) -> None:
+    """Targets may need more layers than losses do, also deeper ones."""
+    network, objective, picture = made(pooling=pooling)
+    value, gradient = seen(Scanner(network, "off"), objective, picture)
+    network.layers |= {*network.sequence}
+    for scanner in (Scanner(network, "off"), fixed(network, 16, 12, 8, 4)):
+        again, found = seen(scanner, objective, picture)
+        assert float(again) == pytest.approx(float(value), rel=1e-12) and difference(found, gradient) < 1e-11
+    deeper = Features(random_weights("vgg16"), ["relu2_1", "relu4_3"], pooling).double()  # type: ignore[arg-type]  # any name
+    shallow = objective_of({"relu2_1": 1.0}, {})
+    content_losses(shallow)["relu2_1"].set_target(ContentTarget(deeper(noise(64, 80, 5))["relu2_1"]))
+    value, gradient = reference(deeper, shallow, noise(64, 80, 6))
+    for scanner in (Scanner(deeper, "off"), fixed(deeper, 16, 12, 8, 4)):
+        again, found = seen(scanner, shallow, noise(64, 80, 6))
+        assert float(again) == pytest.approx(float(value), rel=1e-12) and difference(found, gradient) < 1e-11
 
 
 @pytest.mark.parametrize("size", [(70, 61), (64, 48), (33, 17), (97, 61), (65, 40)])

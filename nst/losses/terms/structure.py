@@ -14,6 +14,7 @@ from nst.losses.objective import ALL, FeatureTerm, LayerLoss, Scan, shares
 from nst.losses.statistics import Value
 from nst.machine.numerics import plain
 from nst.scene.levels import Level
+from nst.scene.subject import subject
 
 GRID = 32
 """Rows and columns of places that are compared."""
@@ -22,7 +23,8 @@ GRID = 32
 class StructureTerm(FeatureTerm):
     """Distance of the picture's self-similarities from the photograph's: what was alike is to stay alike.
 
-    It leaves colours and textures free where content features do not.
+    It leaves colours and textures free where content features do not. A pair of places weighs by how much of a subject
+    both are (see `scene.subject`): a sky that was alike everywhere may get swirls.
 
     Args:
         layers: Weight of each layer; the weights are scaled to sum to 1.
@@ -43,9 +45,9 @@ class StructureTerm(FeatureTerm):
 
     def set_targets(self, level: Level, scan: Scan) -> None:
         activations = scan.activations(level.content, self.losses)
-        visible = scan.spread(level.visible, self.losses)
+        visible, shown = (scan.spread(x, self.losses) for x in (level.visible, subject(level)))
         for layer, loss in self.structure.items():
-            loss.set_target(activations[layer], visible[layer])
+            loss.set_target(activations[layer], visible[layer], shown[layer])
 
 
 class StructureLoss(LayerLoss):
@@ -59,33 +61,45 @@ class StructureLoss(LayerLoss):
     """
 
     target: Tensor
-    weights: Tensor | None
+    visible: Tensor | None
     over_rows: Tensor
     over_columns: Tensor
     total: Tensor
+    pairs: Tensor
 
-    def set_target(self, target: Tensor, weights: Tensor | None = None) -> None:
-        """Sets the target activations, (1, C, h, w), and weights of the positions, (1, 1, h, w); None for 1."""
+    def set_target(self, target: Tensor, visible: Tensor | None = None, weights: Tensor | None = None) -> None:
+        """Sets the target.
+
+        Args:
+            target: Activations, (1, C, h, w).
+            visible: Weights of the positions in the mean of a place, (1, 1, h, w); None for 1 everywhere.
+            weights: Weights of the places, as the mean weights of positions, (1, 1, h, w); None for 1 everywhere.
+        """
         wide = target.to(torch.promote_types(target.dtype, torch.float32))
         self.over_rows, self.over_columns = (_means(side).to(wide) for side in target.shape[2:])
-        self.weights = weights
-        ones = torch.ones_like(wide[:, :1]) if weights is None else weights
+        self.visible = visible
+        ones = torch.ones_like(wide[:, :1])
         with plain(wide.device):
-            self.total = (self.over_rows @ ones @ self.over_columns.T).to(wide)
+            self.total = self._pooled(ones if visible is None else visible.to(wide))
+            weight = self._pooled(ones if weights is None else weights.to(wide))[self.total > 0]
+            self.pairs = weight[:, None] * weight / len(weight) ** 2
             self.target = self._similarities(self.statistics(wide).value)
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         wide = features.to(self.over_rows.dtype)
-        wide = wide if self.weights is None else wide * self.weights[:, :, rows]
-        return Value(self.over_rows[:, rows] @ wide @ self.over_columns.T)
+        return Value(self._pooled(wide if self.visible is None else wide * self.visible[:, :, rows], rows))
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
         found = self.over_rows[:, rows].T @ cotangent.value @ self.over_columns
-        gradient += (found if self.weights is None else found * self.weights[:, :, rows]).to(gradient.dtype)
+        gradient += (found if self.visible is None else found * self.visible[:, :, rows]).to(gradient.dtype)
 
     def value(self, statistics: Value) -> Tensor:
         with plain(statistics.value.device):
-            return (self._similarities(statistics.value) - self.target).abs().mean()
+            return ((self._similarities(statistics.value) - self.target).abs() * self.pairs).sum()
+
+    def _pooled(self, features: Tensor, rows: slice = ALL) -> Tensor:
+        """Returns the sums of the means' shares of some rows, (1, C, GRID, GRID) or less."""
+        return self.over_rows[:, rows] @ features @ self.over_columns.T
 
     def _similarities(self, sums: Tensor) -> Tensor:
         places = (sums / self.total.clamp(min=1e-12))[0].flatten(1)[:, self.total.flatten() > 0]
