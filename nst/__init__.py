@@ -11,7 +11,18 @@ __version__ = version("nst")
 from nst.api import stylize
 from nst.errors import InputError, RunError
 from nst.optimise.module import StyleTransfer
+from nst.optimise.optimizers import LaplacianAdam
 from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
 
-__all__ = ["InputError", "PictureData", "Region", "RunError", "Style", "StyleTransfer", "__version__", "stylize"]
+__all__ = [
+    "InputError",
+    "LaplacianAdam",
+    "PictureData",
+    "Region",
+    "RunError",
+    "Style",
+    "StyleTransfer",
+    "__version__",
+    "stylize",
+]

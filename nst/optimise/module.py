@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
-CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
+CORRESPONDENCE_LAYERS = {"relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
 STRUCTURE_LAYERS = {"relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
@@ -131,7 +131,7 @@ class StyleTransfer(LevelModule):
         terms: list[Term] | None = None,
         correspondence_weight: float = 0.0,
         correspondence_layers: dict[str, float] = CORRESPONDENCE_LAYERS,
-        correspondence_empty: float = 0.1,
+        correspondence_empty: float = 0.02,
         correspondence_cell: int = 4,
         correspondence_turns: Turns = "quarter",
         structure_weight: float = 0.0,

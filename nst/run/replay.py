@@ -3,7 +3,7 @@
 A record is data from a file that may come from a stranger, and the parser of configs imports and calls whatever a
 `class_path` names. So a record is read as plain values within bounds, and only settings of a closed list are taken from
 it: settings of the model and the data, each of its expected shape, the seed, the budget, the precision, and an
-optimiser and a learning-rate schedule of torch's own, by name. All other settings are left to the user's flags.
+optimiser and a learning-rate schedule of torch's own or of ours, by name. All others are left to the user's flags.
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ def _own(module: Any, base: type | tuple[type, ...]) -> set[str]:
     return {f"{module.__name__}.{name}" for name, _ in found if not name.startswith("_")}
 
 
-OPTIMIZERS = _own(torch.optim, torch.optim.Optimizer)
+OPTIMIZERS = _own(torch.optim, torch.optim.Optimizer) | {
+    f"nst.{module}LaplacianAdam" for module in ("", "optimise.optimizers.")
+}
 SCHEDULERS = _own(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler) | {PLATEAU}
 """Class paths that a record may name."""

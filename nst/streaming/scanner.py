@@ -314,6 +314,7 @@ def scanner_for(
         taken += sum(x.nbytes for x in features.buffers())
     item = working_type(picture, device).itemsize
     copies += 2 * optimizer.defaults["history_size"] + 5 if "history_size" in optimizer.defaults else 2
+    copies += 2 * ("scales" in optimizer.defaults)  # moments of smaller scales, and a step while it is made
     # the gradients of these terms are kept until all are added
     copies += observed.pixel_terms + (coarse is not None)
     # the network's weights, laid out for the forward and for the backward pass

@@ -59,7 +59,7 @@ class CorrespondenceTerm(FeatureTerm):
     flag = "--model.correspondence_weight"
 
     def __init__(
-        self, layers: Mapping[str, float], weight: float, empty: float = 0.1, cell: int = 4, turns: Turns = "quarter"
+        self, layers: Mapping[str, float], weight: float, empty: float = 0.02, cell: int = 4, turns: Turns = "quarter"
     ) -> None:
         check_choice("model.correspondence_turns", turns, Turns)
         if not 0 <= empty <= 1:

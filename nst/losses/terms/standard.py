@@ -26,7 +26,7 @@ def standard_terms(
     wrap: bool = False,
     correspondence_layers: Mapping[str, float] | None = None,
     correspondence_weight: float = 0.0,
-    correspondence_empty: float = 0.1,
+    correspondence_empty: float = 0.02,
     correspondence_cell: int = 4,
     correspondence_turns: Turns = "quarter",
     structure_layers: Mapping[str, float] | None = None,
