@@ -75,7 +75,7 @@ class Judge:
             "structure": _structure(x["relu4_1"], p["relu4_1"], picture.shape[2:]),
             "edges": _edges(picture, photograph),
             "tv": _variation(picture) / _variation(painting),
-            "nyquist": _nyquist(picture) / _nyquist(painting),
+            "nyquist": nyquist(picture) / nyquist(painting),
             "coverage": _coverage(x["relu3_1"], a["relu3_1"]),
         }
 
@@ -138,7 +138,8 @@ def _edges(picture: Tensor, photograph: Tensor) -> float:
     return float(np.corrcoef(*both)[0, 1])
 
 
-def _nyquist(picture: Tensor) -> float:
+def nyquist(picture: Tensor) -> float:
+    """Returns the power of a picture's luminance, (1, 3, H, W), above 0.4 cycles per pixel in rows or columns."""
     luminance = _luminance(picture)
     window = np.outer(*(np.hanning(side) for side in luminance.shape))
     power = np.abs(np.fft.fft2((luminance - luminance.mean()) * window)) ** 2 / (window**2).sum() / luminance.size

@@ -36,6 +36,7 @@ from nst.optimise.starts import start
 from nst.optimise.targets import LevelScan, StyleCache, check_levels
 from nst.pictures.geometry import extend, resample, trim
 from nst.scene.levels import Level, Start
+from nst.scene.masks import inner
 from nst.streaming.plan import Streaming
 from nst.streaming.scanner import Scanner, scanner_for
 from nst.types import Bytes, InputPath, WeightsSource
@@ -195,7 +196,7 @@ class StyleTransfer(LevelModule):
         self.style_cache: StyleCache = deque(maxlen=32)
         self.scan: LevelScan | None = None
         self.coarse: CoarseView | None = None
-        self.protected: tuple[Tensor, Tensor] | None = None
+        self.protected: tuple[Tensor, ...] | None = None
         self.guard, self.pace = Guard(self.objective.flags), Pace([])
         self.changed = False  # whether the run resumes from the checkpoint of another picture
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
@@ -370,14 +371,14 @@ class StyleTransfer(LevelModule):
             self.coarse.set_level(level.coarse, self.scan)
         self.protected = None
         if level.keep_mask is not None:
-            photograph, keep_mask = (extend(x.to(self.device), self.bleed) for x in (level.content, level.keep_mask))
-            self.protected = photograph, keep_mask
+            inside = inner(level.keep_mask)
+            self.protected = tuple(extend(x.to(self.device), self.bleed) for x in (level.content, inside))
         self.level = level
 
     def values(self) -> dict[str, Tensor]:
         """Returns the values of the objective's terms for the current picture, unweighted scalars by name."""
         assert self.scanner is not None and self.coarse is not None
-        # the network sees the kept part of the photograph, which has no gradient
+        # the network sees the kept part of the photograph, which has no gradient, but for its rim
         picture = self.picture if self.protected is None else torch.lerp(self.picture, *self.protected)
         values = self.objective.values(self.scanner.statistics(picture, self.objective), picture)
         return self.coarse.blend(values, trim(picture, self.bleed))

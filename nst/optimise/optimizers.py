@@ -30,10 +30,11 @@ class LaplacianAdam(Optimizer):
 
     Args:
         params: Pictures, (1, 3, H, W).
-        lr: Learning rate of the coefficients at each scale; a pixel moves by their sum.
+        lr: Learning rate of the coefficients at the finest scale; a pixel moves by the sum over scales.
         betas: Decays of the averages of the gradient and of its square.
         eps: Added to the root of the averaged square.
-        scales: The number of scales; fewer for a picture so small that a scale would be under 4 pixels.
+        scales: The number of scales; fewer for a picture so small that no scale under SMALLEST pixels follows.
+        ratio: Learning rate of a scale over that of the next finer one.
 
     Raises:
         ValueError: If a setting is out of range.
@@ -50,12 +51,13 @@ class LaplacianAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
         scales: int = 4,
+        ratio: float = 1.0,
     ) -> None:
-        if not (lr >= 0 and eps > 0 and all(0 <= beta < 1 for beta in betas)):
-            raise ValueError(f"lr {lr}, betas {betas} or eps {eps} is out of range")
+        if not (lr >= 0 and eps > 0 and ratio >= 0 and all(0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"lr {lr}, betas {betas}, eps {eps} or ratio {ratio} is out of range")
         if scales < 1:
             raise ValueError(f"scales must be 1 or more, and not {scales}")
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "scales": scales})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "scales": scales, "ratio": ratio})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -79,6 +81,7 @@ class LaplacianAdam(Optimizer):
         betas: tuple[float, float],
         eps: float,
         scales: int,
+        ratio: float,
         **_: Any,
     ) -> Tensor:
         """Updates the moments, and returns what to take away from the pixels."""
@@ -93,7 +96,7 @@ class LaplacianAdam(Optimizer):
             first.lerp_(gradient, 1 - betas[0])
             second.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
             root = (second / (1 - betas[1] ** count)).sqrt_().add_(eps)
-            moves.append((first / root).mul_(lr / (1 - betas[0] ** count)))
+            moves.append((first / root).mul_(lr * ratio**scale / (1 - betas[0] ** count)))
             if min(gradient.shape[2:]) < SMALLEST:
                 break
         move = moves.pop()

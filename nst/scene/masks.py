@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
+import torch.nn.functional as nnf
 from PIL import ImageColor
 from torch import Tensor
 
@@ -162,3 +163,14 @@ def mask_files(styles: Sequence[Style], regions: Mapping[str, Region]) -> dict[s
     """Returns the mask files by the settings that named them."""
     files = {f"data.regions.{name}.mask": Path(region.mask) for name, region in regions.items()}
     return files | {f"data.style[{i}].mask": Path(x.mask) for i, x in enumerate(styles) if x.mask is not None}
+
+
+HIDDEN = 8
+"""Pixels inside of what is kept in which the network sees paint that the result does not show. Where it sees the
+photograph up to the border, the few pixels outside have to make up for it, and become dots: 1.6 times as rough as
+elsewhere, and as rough as elsewhere with 6 pixels or more."""
+
+
+def inner(mask: Tensor) -> Tensor:
+    """Returns a mask, (1, 1, H, W), without its rim: the smallest value within HIDDEN pixels of each pixel."""
+    return -nnf.max_pool2d(-mask, 2 * HIDDEN + 1, stride=1, padding=HIDDEN)
