@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 CONTENT_LAYERS = {"relu4_2": 1.0}
 STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu5_1": 1.0}
-CORRESPONDENCE_LAYERS = {"relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
+CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
 STRUCTURE_LAYERS = {"relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
 STRENGTH_POWER = 3
