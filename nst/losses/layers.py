@@ -138,15 +138,21 @@ class ContentLoss(LayerLoss):
 class CosineLoss(LayerLoss):
     """One minus the cosine of activations and their targets, in [0, 2], the mean over positions.
 
+    Args:
+        every: Rows, and columns, of positions from one that is compared to the next.
+
     Attributes:
-        target: Directions of the target's feature vectors, (1, C, h, w), in the target's precision.
-        weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
-        total: The number of visible positions, a scalar, over which the mean is taken.
+        target: Directions of the target's feature vectors, (1, C, h, w), at the compared positions, in its precision.
+        weights: Weights of the compared positions, (1, 1, h, w); None for 1 everywhere.
+        total: The number of visible positions among them, a scalar, over which the mean is taken.
     """
 
     target: Tensor
     weights: Tensor | None
     total: Tensor
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
 
     def set_target(self, target: Tensor, weights: Tensor | None = None, visible: Tensor | None = None) -> None:
         """Sets the target.
@@ -156,27 +162,42 @@ class CosineLoss(LayerLoss):
             weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
             visible: Weights of the positions in their number, (1, 1, h, w); None for 1 everywhere.
         """
-        self.target, self.weights = unit(target)[0].to(target.dtype), weights
-        self.total = target.new_tensor(target[:, 0].numel(), dtype=torch.float32) if visible is None else visible.sum()
+        directions = unit(self._compared(target))[0]
+        self.target = directions.to(target.dtype).contiguous(memory_format=torch.channels_last)
+        self.weights = None if weights is None else self._compared(weights).contiguous()
+        count = directions.new_tensor(directions[:, 0].numel())
+        self.total = count if visible is None else self._compared(visible).sum()
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
-        target, weights, sums = self.target[:, :, rows], _rows(self.weights, rows), []
+        features, (target, weights), sums = self._compared(features, rows), self._at(rows), []
         for part in F.parts_of(features):
-            cosine = (unit(features[:, :, part])[0] * target[:, :, part]).sum(1, keepdim=True)
-            sums.append(((1 - cosine) if weights is None else (1 - cosine) * weights[:, :, part]).sum())
-        return Value(torch.stack(sums).sum())
+            x = features[:, :, part]
+            distance = 1 - _dot(x, target[:, :, part]) / _length(x)
+            sums.append((distance if weights is None else distance * weights[:, :, part]).sum())
+        return Value(torch.stack(sums).sum() if sums else features.new_zeros((), dtype=self.total.dtype))
 
     def add_gradient(self, gradient: Tensor, features: Tensor, cotangent: Any, rows: slice = ALL) -> None:
-        target, weights = self.target[:, :, rows], _rows(self.weights, rows)
+        gradient, features = (self._compared(x, rows) for x in (gradient, features))
+        target, weights = self._at(rows)
         for part in F.parts_of(features):
-            direction, length = unit(features[:, :, part])
-            wanted = target[:, :, part].to(direction.dtype)
-            cosine = (direction * wanted).sum(1, keepdim=True)
+            x, wanted = features[:, :, part], target[:, :, part].to(features.dtype)
+            length = _length(x)
             factor = cotangent.value / length if weights is None else cotangent.value * weights[:, :, part] / length
-            gradient[:, :, part] += ((direction * cosine - wanted) * factor).to(gradient.dtype)
+            along = _dot(x, wanted) / length.square() * factor
+            gradient[:, :, part].addcmul_(x, along.to(x.dtype)).addcmul_(wanted, factor.to(x.dtype), value=-1)
 
     def value(self, statistics: Value) -> Tensor:
         return statistics.value / self.total.clamp(min=1e-12)
+
+    def _compared(self, x: Tensor, rows: slice = ALL) -> Tensor:
+        """Returns the compared positions of a band, a view."""
+        return x[:, :, -(rows.start or 0) % self.every :: self.every, :: self.every]
+
+    def _at(self, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """Returns the target and the weights of the compared positions of a band."""
+        ends = (None if end is None else -(-end // self.every) for end in (rows.start, rows.stop))
+        within = slice(*ends)
+        return self.target[:, :, within], _rows(self.weights, within)
 
 
 def content_distance(error: Tensor, energy: Tensor, normalization: Normalization = "relative") -> Tensor:
@@ -204,5 +225,14 @@ def _rows(weights: Tensor | None, rows: slice) -> Tensor | None:
 def unit(features: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the directions of feature vectors, (N, C, h, w), float32 at least, and their lengths, (N, 1, h, w)."""
     wide = features.to(torch.promote_types(features.dtype, torch.float32))
-    length = (wide.square().sum(1, keepdim=True) + EPSILON).sqrt()
+    length = _length(wide)
     return wide / length, length
+
+
+def _length(features: Tensor) -> Tensor:
+    return (_dot(features, features) + EPSILON).sqrt()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the products of feature vectors at each position, (N, 1, h, w), summed in float32 at least."""
+    return (a * b).sum(1, keepdim=True, dtype=torch.promote_types(a.dtype, torch.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from nst.errors import InputError
 from nst.losses.layers import CosineLoss, unit
 from nst.losses.objective import Objective
+from nst.losses.statistics import Value
 from nst.losses.terms.correspondence import HYPERCOLUMN, CorrespondenceTerm, Turns
 from nst.network import weights
 from nst.network.features import Features
@@ -79,7 +81,8 @@ def test_whole_cells_are_taken_with_their_inner_arrangement(network: Features) -
     activations = Scanner(network).activations(content, LAYERS)
     inner = (slice(None), slice(None), slice(16, -16), slice(16, -16))
     for layer in ("relu1_1", "relu2_1"):
-        own, taken = unit(activations[layer])[0], made.compared[layer].target
+        every, taken = made.compared[layer].every, made.compared[layer].target
+        own = unit(activations[layer])[0][:, :, ::every, ::every]
         stride = content.shape[2] // own.shape[2]
         part = tuple(x if x == slice(None) else slice(16 // stride, -16 // stride) for x in inner)
         assert float((own * taken).sum(1, keepdim=True)[part].median()) > 0.999
@@ -127,7 +130,8 @@ def test_empty_parts_of_the_photograph_weigh_little(network: Features) -> None:
     for empty in (0.0, 0.25, 1.0):
         made, _ = term(network, painting, content, empty=empty)
         weights[empty] = made.compared["relu1_1"].weights[0, 0]
-    assert float(weights[0.0][:, :30].max()) < 1e-3 and float(weights[0.0][:, 90:].min()) > 0.3
+    assert weights[0.0].shape == (64, 80)  # every other row and column
+    assert float(weights[0.0][:, :10].max()) < 1e-3 and float(weights[0.0][:, 45:].min()) > 0.3
     torch.testing.assert_close(weights[0.25], 0.25 + 0.75 * weights[0.0])
     assert bool((weights[1.0] == 1).all())
 
@@ -138,8 +142,25 @@ def test_a_region_says_how_much_of_a_subject_it_is(network: Features) -> None:
     said[:, 0, :, :80], said[:, 1, :, :80] = 0.3, 1
     made, _ = term(network, (Place((Painting(content.flip(2)),)),), content, empty=0.0, subject=said)
     weights = made.compared["relu1_1"].weights[0, 0]
-    torch.testing.assert_close(weights[:, :80], torch.full((128, 80), 0.3))
-    assert float(weights[:, 90:].min()) > 0.3
+    torch.testing.assert_close(weights[:, :40], torch.full((64, 40), 0.3))
+    assert float(weights[:, 45:].min()) > 0.3
+
+
+def test_every_other_position_in_bands_is_every_other_position() -> None:
+    """Whatever row a band begins with; a band may have no compared row."""
+    x, target = noise(9, 8, 1), noise(9, 8, 2)
+    loss, whole = CosineLoss(2), CosineLoss()
+    loss.set_target(target)
+    whole.set_target(target[:, :, ::2, ::2])
+    value = whole.value(whole.statistics(x[:, :, ::2, ::2]))
+    for ends in ([0, 9], [0, 4, 9], [0, 3, 4, 5, 7, 9]):
+        bands = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        parts = [loss.statistics(x[:, :, band], band).value for band in bands]
+        assert float(sum(parts) / loss.total) == pytest.approx(float(value))
+        gradient = torch.zeros_like(x)
+        for band in bands:
+            loss.add_gradient(gradient[:, :, band], x[:, :, band], Value(torch.ones(())), band)
+        assert not gradient[:, :, 1::2].any() and not gradient[..., 1::2].any() and gradient[:, :, ::2, ::2].any()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -185,8 +206,8 @@ def test_a_region_takes_from_its_own_paintings(network: Features) -> None:
     for inside, outside in ((half, other), (other, half)):
         places = (Place((inside,), "left", left), Place((outside,), "", 1 - left))
         made, _ = term(network, places, content)
-        same = (unit(activations)[0] * made.compared["relu1_1"].target).sum(1) > 0.999
-        shares.append(float(same[..., 2:38].float().mean()))
+        same = (unit(activations)[0][:, :, ::2, ::2] * made.compared["relu1_1"].target).sum(1) > 0.999
+        shares.append(float(same[..., 1:19].float().mean()))
     assert shares[0] > 0.9 and shares[1] < 0.3
 
 

@@ -34,6 +34,9 @@ Turns = Literal["none", "quarter", "mirror"]
 HYPERCOLUMN = tuple(f"relu{block}_{i + 1}" for block, count in ((1, 2), (2, 2), (3, 3), (4, 3)) for i in range(count))
 """Layers whose activations describe a cell."""
 
+FINEST = ("conv1_1", "relu1_1", "conv1_2", "relu1_2")
+"""Layers with a position at each pixel, of which every other row and column is compared: neighbours see the same."""
+
 DIMENSIONS, SAMPLED = 128, 256
 """Principal components that cells are compared in, and the longer side, in pixels, of the copies of the paintings that
 these are found from."""
@@ -67,7 +70,7 @@ class CorrespondenceTerm(FeatureTerm):
         if cell not in (1, 2, 4, 8, 16):
             raise InputError(f"Expected --model.correspondence_cell to be 1, 2, 4, 8 or 16 pixels, but got {cell}")
         found = shares(self.name, layers, weight)
-        self.compared = {layer: CosineLoss() for layer in found}
+        self.compared = {layer: CosineLoss(2 if layer in FINEST else 1) for layer in found}
         super().__init__(self.compared, found)
         self.keeps = tuple(found)
         self.needs = HYPERCOLUMN if found else ()

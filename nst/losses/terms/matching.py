@@ -11,7 +11,7 @@ from torch import Tensor
 from nst.losses import functional as F
 from nst.machine.numerics import plain
 
-EXACT = 1 << 30
+EXACT = 1 << 27
 """Products of cells up to which every pair is compared; above, matches of cells twice as large are refined."""
 
 TILE = 1 << 24
