@@ -93,7 +93,7 @@ def test_blind_pairs_are_made_judged_and_scored(
     blind.main(["make", str(tmp_path / "b"), *configs, *pairs, "--size", "48", "--seed", "3"])
     sheets = json.loads((tmp_path / "b" / "key.json").read_text())["sheets"]
     assert [*sheets] == ["001.png", "002.png"]
-    assert Image.open(tmp_path / "b" / "001.png").size == (2 * (48 + 1 + 8), 24 + 2 * 48)
+    assert Image.open(tmp_path / "b" / "001.png").size == (2 * (41 + 8), 24 + 2 * (48 + 8))
     assert blind.score(tmp_path / "b") == "0 verdicts by 0 on 0 pairs: none for either"
     for person, answers in (("ann", ["what", "l", "r"]), ("bob", ["s", "r"])):
         given = iter(answers)
