@@ -41,7 +41,6 @@ class StructureTerm(FeatureTerm):
         found = shares(self.name, layers, weight)
         self.structure = {layer: StructureLoss() for layer in found}
         super().__init__(self.structure, found)
-        self.keeps = ()
 
     def set_targets(self, level: Level, scan: Scan) -> None:
         activations = scan.activations(level.content, self.losses)
