@@ -11,7 +11,7 @@ own size if that is smaller:
   the places of a 32×32 grid at relu4_1
 - edges: correlation of the gradient magnitudes of luminance, Gaussian of 1 pixel, of the result and the photograph
 - tv: mean absolute difference of neighbouring values over the painting's
-- nyquist: power of luminance at horizontal or vertical frequencies above 0.4 cycles per pixel over the painting's
+- nyquist: power of luminance above 0.4 cycles per pixel, along rows and along columns, over the painting's
 - coverage: share of the painting that the result uses: the intersection of the histograms of 64 clusters of the
   painting's feature vectors at relu3_1
 
@@ -30,6 +30,7 @@ import torchvision
 from PIL import Image
 from scipy.cluster.vq import kmeans2
 from scipy.ndimage import gaussian_gradient_magnitude
+from scipy.signal import welch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -38,6 +39,7 @@ STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 LOOK = (256, 64, 16, 4, 1)
 GRID = 32
 CLUSTERS = 64
+WINDOW = 64
 FIGURES = ("look", "w2", "gram", "content", "structure", "edges", "tv", "nyquist", "coverage")
 
 
@@ -139,12 +141,17 @@ def _edges(picture: Tensor, photograph: Tensor) -> float:
 
 
 def nyquist(picture: Tensor) -> float:
-    """Returns the power of a picture's luminance, (1, 3, H, W), above 0.4 cycles per pixel in rows or columns."""
+    """Returns the power of a picture's luminance, (1, 3, H, W), above 0.4 cycles per pixel, along rows and columns.
+
+    Welch's method: the mean over many windows, so that a subject in the middle weighs no more than the rest.
+    """
     luminance = _luminance(picture)
-    window = np.outer(*(np.hanning(side) for side in luminance.shape))
-    power = np.abs(np.fft.fft2((luminance - luminance.mean()) * window)) ** 2 / (window**2).sum() / luminance.size
-    high = [np.abs(np.fft.fftfreq(side)) > 0.4 for side in luminance.shape]
-    return float(power[high[0][:, None] | high[1][None]].sum())
+    total = 0.0
+    for axis, side in enumerate(luminance.shape):
+        frequencies, density = welch(luminance, axis=axis, nperseg=min(WINDOW, side))
+        high = np.moveaxis(density, axis, 0)[frequencies > 0.4]
+        total += float(high.mean(1).sum() * frequencies[1])
+    return total
 
 
 def _coverage(x: Tensor, a: Tensor) -> float:

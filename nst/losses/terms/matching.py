@@ -20,7 +20,7 @@ TILE = 1 << 24
 AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 """The larger cells whose matches are refined to a match: the one that a cell lies in, and its neighbours."""
 
-SAMPLE = 1024
+SAMPLE = 512
 """The number of cells from which principal components are found."""
 
 
