@@ -72,7 +72,7 @@ def test_no_circle_and_no_long_chain() -> None:
 
 
 def test_the_chains_of_imports_are_found() -> None:
-    assert imports("nst.__main__") == ["nst.cli.main"]
+    assert imports("nst.__main__") == ["nst.machine.threads", "nst.cli.main"]
     assert chain("nst.network.features")[-1] in ("nst.errors", "nst.network.architecture")
 
 

@@ -8,12 +8,10 @@ import math
 import os
 import platform
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
-PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-"""Folders in which Linux reports its memory, and the limits of control groups, such as a container's."""
+from nst.machine import system
 
 UNKNOWN = 8 << 30
 """Bytes of memory assumed for a machine that does not report its memory."""
@@ -45,7 +43,7 @@ def _machine() -> tuple[int, int]:
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return _windows() or (UNKNOWN, UNKNOWN)
-    lines = _lines(PROC / "meminfo")
+    lines = system.lines(system.PROC / "meminfo")
     return whole, next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), whole)
 
 
@@ -72,36 +70,16 @@ def _room_in_groups() -> Iterator[int]:
 
     Inactive file pages, which a group counts as used, count as free: the kernel frees them when memory is needed.
     """
-    for line in _lines(PROC / "self" / "cgroup"):
-        _, controllers, own = line.split(":", 2)
-        if not controllers:
-            top, limits = GROUPS, ["memory.max", "memory.high"]
-            used, cache = "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, limits = GROUPS / "memory", ["memory.limit_in_bytes"]
-            used, cache = "memory.usage_in_bytes", "total_inactive_file"
+    for group, unified in system.groups("memory"):
+        if unified:
+            limits, used, cache = ["memory.max", "memory.high"], "memory.current", "inactive_file"
         else:
-            continue
-        inner = Path(own.strip("/"))  # relative to the host's root, of which a container may see only a part
-        for group in {top / x for x in (inner, *inner.parents)}:
-            taken = _number(group / used)
-            if taken is not None:
-                stat = dict(line.split(" ", 1) for line in _lines(group / "memory.stat") if " " in line)
-                taken -= min(taken, int(stat.get(cache, 0)))
-                yield from (limit - taken for x in limits if (limit := _number(group / x)) is not None)
-
-
-def _number(path: Path) -> int | None:
-    """Returns the number in a file; None for a missing file, or for a word such as `max`."""
-    text = "".join(_lines(path)).strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # another system, or another version of Linux
-        return []
+            limits, used, cache = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"
+        taken = system.number(group / used)
+        if taken is not None:
+            stat = dict(line.split(" ", 1) for line in system.lines(group / "memory.stat") if " " in line)
+            taken -= min(taken, int(stat.get(cache, 0)))
+            yield from (limit - taken for x in limits if (limit := system.number(group / x)) is not None)
 
 
 def held(device: torch.device) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from nst.machine import memory
+from nst.machine import memory, system
 from nst.streaming.scanner import scanner_for, working_type
 from tests.helpers import made
 
@@ -24,8 +24,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 4096 MiB, 3000 of them free, with folders that tests fill."""
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 4096 * MIB // 4096}
     monkeypatch.setattr(os, "sysconf", pages.__getitem__, raising=False)
-    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(system, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(system, "GROUPS", tmp_path / "groups")
     write(tmp_path / "proc" / "meminfo", f"MemTotal: {4096 << 10} kB\nMemAvailable:   {3000 << 10} kB\n")
     return tmp_path
 
