@@ -62,6 +62,19 @@ class Pace:
         self.ended = self._slow(level, objective) or (level.seconds is not None and self.spent >= self._due(level))
         return self.ended
 
+    def left(self, level: Level, done: int, step: float) -> float:
+        """Estimates how long the rest of the run takes, in seconds.
+
+        Args:
+            level: The level of the last step.
+            done: Steps made at this level.
+            step: Seconds that a step takes at this level.
+        """
+        if level.seconds is not None:
+            return max(0.0, sum(x.seconds or 0.0 for x in self.levels) - self.spent)
+        later = sum(x.steps * x.cost for x in self.levels if x.index > level.index)
+        return step * (level.steps - done + later / level.cost)
+
     def _due(self, level: Level) -> float:
         """Returns the time at which a level must end: levels share the part of the budget that preparations leave."""
         seconds = [x.seconds or 0.0 for x in self.levels]

@@ -164,12 +164,16 @@ class Snapshots(Callback):
 
 
 class Progress(TQDMProgressBar):
-    """Prints what the run makes, then shows the step, its band of rows, the rate, the time left and the losses."""
+    """Prints what the run makes, then shows the step, its band of rows, the rate, the time left over all levels and the
+    losses."""
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]"
 
     def __init__(self) -> None:
         super().__init__()
         self._pause = 0.2 if sys.stdout.isatty() else 10.0
         self._shown = self._moved = 0.0
+        self._first: tuple[int, float] | None = None  # the level's first step here, and when it was done
         self._level: Level | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -190,7 +194,7 @@ class Progress(TQDMProgressBar):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch is not self._level:
-            self._level = batch
+            self._level, self._first = batch, None
             settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
             steps = batch.steps if batch.seconds is None else None  # a time budget allows an unknown number of steps
             self.train_progress_bar = Tqdm(
@@ -204,9 +208,14 @@ class Progress(TQDMProgressBar):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now, bar = time.monotonic(), self.train_progress_bar
+        self._first = self._first or (batch_idx, now)  # it has the level's targets to make as well
         if now - self._shown >= self._pause or level_over(trainer):
             self._shown, self._moved, bar.n = now, now, batch_idx + 1
-            bar.set_postfix(self.get_metrics(trainer, pl_module))
+            left = {}
+            if batch_idx > self._first[0]:
+                step = (now - self._first[1]) / (batch_idx - self._first[0])
+                left["left"] = Tqdm.format_interval(pl_module.pace.left(batch, batch_idx + 1, step))
+            bar.set_postfix({**left, **self.get_metrics(trainer, pl_module)})
 
     def _band(self, done: int, of: int) -> None:
         """Shows the progress within a long step: the network runs on a large picture in bands."""

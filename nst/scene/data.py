@@ -20,7 +20,7 @@ from nst.pictures.color import Color, Matching
 from nst.pictures.decoding import MAX_PIXELS
 from nst.pictures.geometry import fit, periodic
 from nst.pictures.images import Picture
-from nst.scene.levels import Level, LevelLoader, Start
+from nst.scene.levels import OVERHEAD, Level, LevelLoader, Start
 from nst.scene.masks import mask_files, read_regions, read_style_mask
 from nst.scene.scene import LoadedStyle, Scene
 from nst.scene.styles import Region, Style, check_styles
@@ -32,9 +32,6 @@ SMALLEST = 8
 
 UNLIMITED = 10**6
 """Steps of a level that ends by the clock."""
-OVERHEAD = 100**2
-"""Pixels that take as much time as the part of a step that does not depend on the size."""
-
 SMALLEST_LEVEL = 32
 """Shorter side, in pixels, below which a level before the last is left out."""
 

@@ -11,6 +11,9 @@ from torch import Tensor
 Start = Literal["content", "noise", "gray", "style"]
 """Start pictures that are not read from a file."""
 
+OVERHEAD = 100**2
+"""Pixels that take as much time as the part of a step that does not depend on the size."""
+
 
 @dataclass(frozen=True, eq=False)
 class Painting:
@@ -89,6 +92,11 @@ class Level:
     @property
     def width(self) -> int:
         return self.content.shape[3]
+
+    @property
+    def cost(self) -> int:
+        """Time of a step, as a number of pixels that take as long."""
+        return self.height * self.width + OVERHEAD + (self.coarse.cost if self.coarse else 0)
 
     @property
     def weight_maps(self) -> int:

@@ -13,10 +13,11 @@ from PIL import Image
 from nst.cli.main import main
 from nst.errors import InputError
 from nst.optimise.pace import RESERVE, WINDOW, Pace
+from nst.run.callbacks import Progress
 from nst.scene.data import PictureData
 from nst.scene.levels import Level
 from nst.types import InputPath, Pixels, Seconds
-from tests.helpers import fit
+from tests.helpers import fit, module, pictures, run
 
 EMPTY = torch.zeros(1, 3, 8, 8)
 
@@ -154,3 +155,26 @@ def test_bad_input(pair: tuple[Path, Path], options: list[str], words: str, capf
 def test_a_wrong_budget_from_python_is_refused() -> None:
     with pytest.raises(InputError, match="above 0 seconds"):
         PictureData(budget=Seconds(-1))
+
+
+def test_the_time_left_is_that_of_all_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = torch.zeros(1, 3, 100, 300)
+    small = Level(0, 50, torch.zeros(1, 3, 50, 200), ())
+    plan = [small, Level(1, 30, large, ()), Level(2, 10, large, (), coarse=small)]
+    own = Pace(plan)  # steps cost 20,000, 40,000 and 60,000 pixels' time
+    assert [level.cost for level in plan] == [20_000, 40_000, 60_000]
+    assert own.left(plan[0], 20, 0.5) == pytest.approx(0.5 * (30 + 30 * 2 + 10 * 3))
+    assert own.left(plan[2], 10, 0.5) == 0
+    monkeypatch.setattr("nst.optimise.pace.time.monotonic", lambda: 0.0)
+    assert Pace(levels(10.0, 30.0), spent=15.0).left(levels(10.0)[0], 7, 1.0) == 25
+
+
+def test_the_screen_shows_the_time_left(monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+    monkeypatch.setattr("nst.optimise.pace.Pace.left", lambda self, level, done, step: 3700 + 60 * done)
+    progress = Progress()
+    progress._pause = 0.0
+    run(module(), pictures(pair, 4), callbacks=[progress], enable_progress_bar=True)
+    assert [postfix.get("left") for postfix in shown] == [None, "1:03:40", "1:04:40", "1:05:40"]
+    assert all(list(postfix)[-3:] == ["total", "content", "style"] for postfix in shown)
