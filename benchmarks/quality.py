@@ -3,6 +3,10 @@
     python -m benchmarks.quality configs/starry.yaml 'configs/best.yaml --model.content_weight 0.1' \\
         --judge vgg16.safetensors --pairs pairs --size 256 --sheet sheet.png
 
+Another tool is judged beside them by its command, such as Neural Neighbor Style Transfer's from its repository:
+
+    --peer 'python styleTransfer.py --content_path {content} --style_path {style} --output_path {result} ...'
+
 Each run is a command of its own, as a user would start it: its seconds and its peak memory are those of the whole
 command. The figures are explained in judge.py. A folder of pairs has a folder for each, with `content.*` and `style.*`.
 """
@@ -37,8 +41,18 @@ def pairs_in(folder: Path) -> list[tuple[Path, Path]]:
 
 def run(options: list[str], folder: Path) -> tuple[float, float]:
     """Runs `nst fit` and returns its seconds and its peak memory in GiB."""
+    return measured([sys.executable, "-m", "nst", "fit", *options, "--trainer.enable_progress_bar", "false"], folder)
+
+
+def peer(template: str, content: Path, style: Path, size: int, output: Path) -> tuple[float, float]:
+    """Runs another tool's command, and returns its seconds and its peak memory in GiB."""
+    places = {"{content}": content.resolve(), "{style}": style.resolve(), "{result}": output, "{size}": size}
+    return measured([str(places.get(word, word)) for word in shlex.split(template)], Path.cwd())
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float]:
+    """Runs a command in a folder and returns its seconds and its peak memory in GiB."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "nst", "fit", *options, "--trainer.enable_progress_bar", "false"]
     process = subprocess.Popen(command, cwd=folder)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
@@ -74,6 +88,7 @@ def contact_sheet(rows: list[list[Image.Image]], labels: list[str]) -> Image.Ima
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", help="a config each, with options behind it if need be")
+    parser.add_argument("--peer", action="append", default=[], help="another tool: {content} {style} {size} {result}")
     parser.add_argument("--judge", type=Path, required=True, help="state dict of a whole VGG16")
     parser.add_argument("--pairs", type=Path, help="folder of pairs")
     parser.add_argument("--pair", type=Path, nargs=2, action="append", default=[], metavar=("CONTENT", "STYLE"))
@@ -93,15 +108,18 @@ def main() -> None:
         for picture in shown:
             picture.thumbnail((options.size, options.size))
         rows.append(shown)
-        for i, entry in enumerate(options.configs):
+        for i, entry in enumerate([*options.configs, *options.peer]):
             config, *more = shlex.split(entry)
-            label = " ".join([Path(config).stem, *more])
+            label = " ".join([Path(config).stem, *more] if entry in options.configs else [config, more[0]])
             if len(rows) == 1:
                 labels.append(label)
             with tempfile.TemporaryDirectory() as folder:
                 result = Path(folder) / "result.png"
-                pair = words(Path(config), content, style, options.size, result)
-                seconds, memory = run([*pair, *shlex.split(options.options), *more], Path(folder))
+                if entry in options.peer:
+                    seconds, memory = peer(entry, content, style, options.size, result)
+                else:
+                    pair = words(Path(config), content, style, options.size, result)
+                    seconds, memory = run([*pair, *shlex.split(options.options), *more], Path(folder))
                 figures = {"seconds": seconds, "GiB": memory, **measure(result, content, style)}
                 rows[-1].append(Image.open(result).convert("RGB"))
                 if options.keep:

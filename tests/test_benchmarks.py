@@ -132,12 +132,15 @@ def test_quality_and_sizes_print_a_row_for_each_run(
     monkeypatch.setattr(
         sys, "argv", ["x", config, *common, "--pairs", "pairs", "--size", "48", "--sheet", "a.png", "--keep", "kept"]
     )
+    sys.argv += ["--peer", "cp {content} {result}"]
     quality.main()
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 3 and rows[2].startswith("| one | debug | ")
+    assert len(rows) == 4 and rows[2].startswith("| one | debug | ")
+    figures = dict(zip(quality.FIGURES, rows[3].split("|")[3:-1], strict=True))
+    assert rows[3].startswith("| one | cp {content} | ") and float(figures["edges"]) == 1
     assert all(float(cell) >= 0 for cell in rows[2].split("|")[3:-1])
-    assert Image.open("a.png").width == 3 * 56
-    assert Image.open("kept/one-0-debug.png").size == (48, 40)
+    assert Image.open("a.png").width == 4 * 56
+    assert Image.open("kept/one-0-debug.png").size == Image.open("kept/one-1-cp.png").size == (48, 40)
     both = ["pairs/one/content.png", "pairs/one/style.png"]
     monkeypatch.setattr(sys, "argv", ["x", config, *common, "--pair", *both, "--sizes", "48", "96"])
     sizes.main()
