@@ -12,6 +12,7 @@ own size if that is smaller:
 - edges: correlation of the gradient magnitudes of luminance, Gaussian of 1 pixel, of the result and the photograph
 - tv: mean absolute difference of neighbouring values over the painting's
 - nyquist: power of luminance above 0.4 cycles per pixel, along rows and along columns, over the painting's
+  (Welch's method, windows of 64 pixels)
 - coverage: share of the painting that the result uses: the intersection of the histograms of 64 clusters of the
   painting's feature vectors at relu3_1
 

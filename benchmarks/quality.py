@@ -110,7 +110,7 @@ def main() -> None:
         rows.append(shown)
         for i, entry in enumerate([*options.configs, *options.peer]):
             config, *more = shlex.split(entry)
-            label = " ".join([Path(config).stem, *more] if entry in options.configs else [config, more[0]])
+            label = " ".join([Path(config).stem, *more] if entry in options.configs else [config, *more[:1]])
             if len(rows) == 1:
                 labels.append(label)
             with tempfile.TemporaryDirectory() as folder:

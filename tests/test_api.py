@@ -131,3 +131,10 @@ def test_a_setting_that_there_is_not_is_refused(pair: tuple[Path, Path]) -> None
         nst.stylize(*pair, preset="stary")
     with pytest.raises(nst.InputError, match=r"Expected --data.size to be"):
         nst.stylize(*pair, **{**TINY, "size": "large"})
+
+
+def test_every_name_has_its_home() -> None:
+    assert {"__version__", *nst._HOMES} == set(nst.__all__)
+    assert all(getattr(nst, name).__name__ == name for name in nst._HOMES)
+    with pytest.raises(AttributeError, match="module 'nst' has no attribute 'styliz'"):
+        nst.styliz  # noqa: B018

@@ -17,7 +17,7 @@ SPIN = 1000
 
 By default it waits 300,000 turns, a millisecond: two programs on two cores then starve each other. A thread that sleeps
 at once is slow to wake. On two cores of an AMD EPYC a small picture took, alone and with another one beside it, 16 s
-and 77 s by default, 25 s and 24 s without waiting, and 17 s and 30 s with 800 turns.
+and 77 s by default, 25 s and 25 s without waiting, and 17 s and 31 s with these turns.
 """
 
 
@@ -39,8 +39,10 @@ def cores() -> int:
 def _quota(group: Path, unified: bool) -> float | None:
     """Returns the cores that a control group may use; None for all."""
     if unified:
-        words = " ".join(system.lines(group / "cpu.max")).split()
-        quota, period = (int(word) if word.isdecimal() else None for word in (words if len(words) == 2 else ("", "")))
+        figures = "".join(system.lines(group / "cpu.max")).split()
     else:
-        quota, period = (system.number(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-    return quota / period if quota and period else None
+        figures = ["".join(system.lines(group / f"cpu.cfs_{name}_us")) for name in ("quota", "period")]
+    if len(figures) != 2 or not all(figure.isdecimal() for figure in figures):  # no such file, or `max`, or -1
+        return None
+    quota, period = map(int, figures)
+    return quota / period

@@ -174,6 +174,7 @@ class Progress(TQDMProgressBar):
         self._pause = 0.2 if sys.stdout.isatty() else 10.0
         self._shown = self._moved = 0.0
         self._first: tuple[int, float] | None = None  # the level's first step here, and when it was done
+        self._left: dict[str, str] = {}
         self._level: Level | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -211,11 +212,10 @@ class Progress(TQDMProgressBar):
         self._first = self._first or (batch_idx, now)  # it has the level's targets to make as well
         if now - self._shown >= self._pause or level_over(trainer):
             self._shown, self._moved, bar.n = now, now, batch_idx + 1
-            left = {}
             if batch_idx > self._first[0]:
                 step = (now - self._first[1]) / (batch_idx - self._first[0])
-                left["left"] = Tqdm.format_interval(pl_module.pace.left(batch, batch_idx + 1, step))
-            bar.set_postfix({**left, **self.get_metrics(trainer, pl_module)})
+                self._left = {"left": Tqdm.format_interval(pl_module.pace.left(batch, batch_idx + 1, step))}
+            bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def _band(self, done: int, of: int) -> None:
         """Shows the progress within a long step: the network runs on a large picture in bands."""
@@ -233,4 +233,5 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
         logged = trainer.callback_metrics
-        return {name: f"{float(logged[name]):.4g}" for name in ("total", "content", "style") if name in logged}
+        losses = {name: f"{float(logged[name]):.4g}" for name in ("total", "content", "style") if name in logged}
+        return self._left | losses

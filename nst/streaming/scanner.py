@@ -201,12 +201,13 @@ class Scanner:
                 deep.setdefault(layer, sums.new_empty(count, *self.features.shape(layer, *picture.shape[2:])[1:]))
                 deep[layer][:, rows] = torch.tensordot(axes[layer], y[0].float(), 1)
                 return
-            inside = torch.arange(rows.start, min(rows.stop, rows_of_cells * side), device=y.device) // side
-            if len(inside):
-                wide = nnf.avg_pool2d(y[:, :, : len(inside), : columns * side].float(), (1, side))[0] / side
-                found, first = int(inside[-1] - inside[0]) + 1, int(inside[0])
-                band = wide.new_zeros(len(wide), found, columns).index_add_(1, inside - first, wide)
-                sums[:, first : first + found] += torch.tensordot(axes[layer], band, 1)
+            stop = min(rows.stop, rows_of_cells * side)
+            if rows.start < stop:
+                first, last = rows.start // side, -(-stop // side)
+                cells = torch.arange(rows.start, stop, device=y.device) // side - first
+                wide = nnf.avg_pool2d(y[:, :, : len(cells), : columns * side].float(), (1, side))[0] / side
+                band = wide.new_zeros(len(wide), last - first, columns).index_add_(1, cells, wide)
+                sums[:, first:last] += torch.tensordot(axes[layer], band, 1)
 
         self._visit(picture, visit)
         shape = rows_of_cells, columns
