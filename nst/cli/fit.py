@@ -12,6 +12,7 @@ from nst.pictures import files
 from nst.run import checkpoints, record
 from nst.run.callbacks import Result
 from nst.run.stopping import Stop
+from nst.streaming import convolutions
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ def fit(args: Sequence[str], stop: Stop) -> int:
     asked = cli.config.trainer.precision
     if asked is not None and precision.check(asked) != cli.precision:
         log.info(f"{asked} is not to be had on this machine, or only slowly: going on in {cli.precision}")
+    if cli.config.model.convolution == "winograd" != convolutions.usable("winograd"):
+        log.info("winograd is not to be had on this machine: going on in direct, the same within rounding")
     if cli.config.output is not None:
         level = cli.datamodule.levels[-1]
         files.check_size(cli.config.output, level.height, level.width)

@@ -34,6 +34,7 @@ from nst.run.replay import Replay
 from nst.run.stopping import Stop, StopAfterStep
 from nst.scene.data import PictureData, sample_path
 from nst.scene.styles import Region, Style
+from nst.streaming import convolutions
 from nst.types import Seconds
 
 PICTURES = (*files.SUFFIXES, ".gif", ".bmp", ".tga", ".ico", ".jp2", ".pcx", ".dds", ".icns", ".avif", ".qoi", ".psd")
@@ -139,6 +140,7 @@ class FitCLI(LightningCLI):
         """Returns the resolved settings as plain values."""
         settings = dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
         settings["trainer"]["precision"] = self.precision
+        settings["model"]["convolution"] = convolutions.usable(self.config.model.convolution)
         return settings
 
     @property

@@ -84,19 +84,25 @@ def add_moments_gradient(
     """Adds the gradient that flows back through `moments` to the gradient of the features, in place.
 
     Args:
-        gradient: The gradient of the features so far, (N, C, H, W), changed; the channels come last in memory.
-        features: The features that the moments were taken of, (N, C, H, W), channels last in memory too.
+        gradient: The gradient of the features so far, (N, C, H, W), changed.
+        features: The features that the moments were taken of, (N, C, H, W), in the same layout in memory.
         outer: Gradient of `Moments.outer`, (C, C); None for 0.
         total: Gradient of `Moments.total`, (C,); None for 0.
         guide: Weights of the positions, (N, 1, H, W); None for 1 everywhere.
     """
     if guide is not None:
         for rows in parts_of(features):
-            part = torch.zeros_like(gradient[:, :, rows], memory_format=torch.channels_last)
+            part = torch.zeros_like(gradient[:, :, rows])
             add_moments_gradient(part, features[:, :, rows], outer, total)
             gradient[:, :, rows] += part * guide[:, :, rows].to(part)
         return
     for into, picture in zip(gradient, features, strict=True):
+        if into.stride(2) == 1 < len(into):  # planar: one channel after another
+            if outer is not None:
+                into.view(len(into), -1).addmm_((outer + outer.T).to(into.dtype), picture.flatten(1))
+            if total is not None:
+                into += total.to(into.dtype)[:, None, None]
+            continue
         rows = into.permute(1, 2, 0).view(-1, len(into))
         if outer is not None:
             vectors, symmetric = picture.permute(1, 2, 0).flatten(0, 1), outer + outer.T

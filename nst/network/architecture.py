@@ -50,5 +50,6 @@ def layer_names(blocks: Iterable[int]) -> list[str]:
 
 
 def pad(x: Tensor, widths: tuple[int, int, int, int], padding: Padding) -> Tensor:
-    """Pads activations, (N, C, h, w), left, right, above and below; the result is channels-last in memory."""
-    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=torch.channels_last)  # circular loses the layout
+    """Pads activations, (N, C, h, w), left, right, above and below, and keeps their layout in memory."""
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return nnf.pad(x, widths, mode=padding).contiguous(memory_format=layout)  # a circular padding loses it

@@ -37,6 +37,7 @@ from nst.optimise.targets import LevelScan, StyleCache, check_levels
 from nst.pictures.geometry import extend, resample, trim
 from nst.scene.levels import Level, Start
 from nst.scene.masks import inner
+from nst.streaming.convolutions import Method
 from nst.streaming.plan import Streaming
 from nst.streaming.scanner import Scanner, scanner_for
 from nst.types import Bytes, InputPath, WeightsSource
@@ -84,6 +85,8 @@ class StyleTransfer(LevelModule):
             painting's colour mean and covariance), or an image file.
         bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
             the padding of the network's layers leaves a thin frame on the outermost pixels.
+        convolution: How a CPU convolves in float32: `direct`, or `winograd`, which is faster and the same within
+            rounding; `auto` is `winograd` where it is to be had, or what the checkpoint was made with.
         streaming: Whether the network runs on the picture in bands of rows, one after another, which gives the same
             gradient, takes less memory and more time: `on`, `off`, or `auto`, which means on where memory is short.
         memory: Bound on the memory that a run takes beyond loading torch, such as `6GiB`; by default all free memory.
@@ -127,6 +130,7 @@ class StyleTransfer(LevelModule):
         average: float = 0.0,
         init: Start | InputPath = "content",
         bleed: int = 0,
+        convolution: Method = "auto",
         streaming: Streaming = "auto",
         memory: Bytes | None = None,
         terms: list[Term] | None = None,
@@ -143,6 +147,7 @@ class StyleTransfer(LevelModule):
             ("backbone", backbone, Backbone),
             ("pooling", pooling, Pooling),
             ("padding", padding, Padding),
+            ("convolution", convolution, Method),
             ("streaming", streaming, Streaming),
         ):
             check_choice(f"model.{key}", value, choices)
@@ -189,6 +194,7 @@ class StyleTransfer(LevelModule):
         self.decay, self.init, self.bleed, self.strength = average, init, bleed, strength
         self.features: Features | None = None
         self.scanner: Scanner | None = None
+        self.convolution: Method = convolution
         self.streaming: Streaming = streaming
         self.memory = memory
         self.level: Level | None = None
@@ -272,12 +278,9 @@ class StyleTransfer(LevelModule):
         """Adds the settings and the state that a resumed run checks and restores, and that `nst export` needs."""
         made = {"optimizer": type(self.trainer.optimizers[0]).__name__, "average": self.decay, "bleed": self.bleed}
         assert self.scanner is not None
-        made |= {
-            "memory": self.memory and int(self.memory),
-            "room": self.scanner.available,
-        }  # checkpoints hold plain types
-        made |= {"format": FORMAT, "weights": dict(self.objective.weights)}
-        checkpoint["nst"] = made | {"pace": self.pace.state_dict(), **self.guard.state_dict()}
+        made |= {"format": FORMAT, "memory": self.memory and int(self.memory), "weights": dict(self.objective.weights)}
+        made |= {"pace": self.pace.state_dict(), **self.guard.state_dict()}
+        checkpoint["nst"] = made | self.scanner.state_dict()
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises an InputError unless a checkpoint fits this run; changes nothing."""
@@ -294,11 +297,11 @@ class StyleTransfer(LevelModule):
         # the lowest value of another objective says nothing of this objective
         same = not self.changed and made.get("weights") in (None, self.objective.weights)
         self.guard.load_state_dict(made if same else {})
-        if made.get("memory", 0) == self.memory:  # else the user has given another bound
-            assert self.scanner is not None
-            with self.precision():
-                pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
-                self.scanner.go_on_with(made["room"], pictures)
+        assert self.scanner is not None
+        with self.precision():
+            pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
+            # with another bound on memory the user has chosen other bands
+            self.scanner.go_on_with(made, pictures, same_bands=made.get("memory", 0) == self.memory)
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_end(self) -> None:
@@ -324,7 +327,7 @@ class StyleTransfer(LevelModule):
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].coarse is None else extend(levels[-1].coarse.content, self.bleed)
         where = self.trainer.strategy.root_device if self._trainer else None
-        memory = self.streaming, self.memory, small, where
+        memory = self.streaming, self.memory, small, where, self.convolution
         self.scanner = scanner_for(self.features, self.objective, optimizer, largest, copies, *memory)
         self.scan = LevelScan(self.features, self.scanner, self.bleed, self.style_cache)
         self.coarse = CoarseView(self.coarse_objective, self.scanner, self.bleed, self.padding == "circular")

@@ -21,6 +21,7 @@ from nst.losses.statistics import Observers, PixelObserver, Pooled, Statistics, 
 from nst.machine import memory
 from nst.machine.numerics import plain
 from nst.network.features import Features
+from nst.streaming.convolutions import KEPT, Method, usable
 from nst.streaming.plan import Plan, Streaming, choose
 from nst.streaming.stages import Stage, stages
 from nst.streaming.walk import OnBand, Visit, Walk, empty
@@ -127,12 +128,13 @@ class Scanner:
             is available.
         available: Bytes that the scanner may take, besides the picture, the network's weights and the targets.
         device: The device on which pictures will be when the network runs; None for the device that they are on.
+        method: How convolutions are computed; `winograd` and `auto` fall back on `direct` (see `convolutions.usable`).
 
     Attributes:
         on_band: Callback, called after each band of rows; never called where the network runs on whole pictures.
 
     Raises:
-        InputError: If the mode is unknown.
+        InputError: If the mode or the method is unknown.
     """
 
     def __init__(
@@ -141,13 +143,16 @@ class Scanner:
         mode: Streaming = "auto",
         available: float = math.inf,
         device: torch.device | None = None,
+        method: Method = "auto",
     ) -> None:
         check_choice("model.streaming", mode, Streaming)
+        check_choice("model.convolution", method, Method)
         self.mode: Streaming
+        self.method, self._wanted = usable(method), method
         self.features, self.mode, self.available, self.device = features, mode, available, device
         self._available_now = math.inf  # bytes now, in a resumed run that keeps its earlier figure
         self.on_band: OnBand = lambda done, of: None
-        self._stages: dict[tuple[torch.device, torch.dtype], list[Stage]] = {}
+        self._stages: dict[tuple[torch.device, torch.dtype, Method], list[Stage]] = {}
 
     def statistics(self, picture: Tensor, observed: Observers) -> dict[str, Statistics]:
         """Returns the statistics, differentiable, that observers gather of a picture, (1, 3, H, W), by name."""
@@ -243,18 +248,24 @@ class Scanner:
         """Returns the plan for a picture, (1, 3, H, W)."""
         return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.available)
 
-    def go_on_with(self, available: float, pictures: Iterable[Tensor]) -> None:
-        """Plans with the bytes that were available to a run before it was stopped, if these plans fit into memory now.
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what decides the sums to the last bit, as plain values."""
+        return {"room": self.available, "convolution": self.method}
 
-        So the bands stay the same, and the sums are the same to the last bit.
+    def go_on_with(self, state: Mapping[str, Any], pictures: Iterable[Tensor], same_bands: bool) -> None:
+        """Goes on as a run that was stopped, as far as this machine can: then the sums are the same to the last bit.
 
         Args:
-            available: Bytes that were available before the stop.
+            state: What `state_dict` returned; its method is taken where ours was `auto`.
             pictures: Pictures of the sizes that the run still has to make, (1, 3, H, W).
+            same_bands: Whether to plan with the bytes that were available, if these plans fit into memory now.
         """
-        self._available_now, self.available = self.available, available
-        if any(self.plan(picture).needed > self._available_now for picture in pictures):
-            self.available = self._available_now
+        if self._wanted == "auto":
+            self.method = usable(state.get("convolution", "direct"))  # the only method of earlier versions
+        if same_bands:
+            self._available_now, self.available = self.available, state["room"]
+            if any(self.plan(picture).needed > self._available_now for picture in pictures):
+                self.available = self._available_now
 
     def _visit(self, picture: Tensor, visit: Visit) -> None:
         walk = self._walk(picture)
@@ -274,9 +285,9 @@ class Scanner:
         )
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
-        key = picture.device, working_type(picture, self.device)
+        key = picture.device, working_type(picture, self.device), self.method
         if key not in self._stages:
-            self._stages = {key: stages(self.features, key[1])}
+            self._stages = {key: stages(self.features, *key[1:])}
         return self._stages[key]
 
 
@@ -290,6 +301,7 @@ def scanner_for(
     budget: int | None = None,
     coarse: Tensor | None = None,
     device: torch.device | None = None,
+    method: Method = "auto",
 ) -> Scanner:
     """Makes a scanner that works in the memory that a run has.
 
@@ -305,12 +317,13 @@ def scanner_for(
         coarse: A small picture, (1, 3, h, w), on which the network runs in each step as well.
         device: The device of the run, to which the network and the pictures are moved later; None for the device of
             the picture.
+        method: See Scanner.
 
     Raises:
-        InputError: If the memory is too small, or the mode is unknown.
+        InputError: If the memory is too small, or the mode or the method is unknown.
     """
     device = device or picture.device
-    scanner = Scanner(features, mode, device=device)
+    scanner = Scanner(features, mode, device=device, method=method)
     there = memory.free(device) if budget is None else budget
     taken = 0 if budget is None else memory.held(device) + (LOADED if device.type == "cpu" else 0)
     if device.type != picture.device.type:  # the network is not there yet
@@ -320,8 +333,8 @@ def scanner_for(
     copies += 2 * ("scales" in optimizer.defaults)  # moments of smaller scales, and a step while it is made
     # the gradients of these terms are kept until all are added
     copies += observed.pixel_terms + (coarse is not None)
-    # the network's weights, laid out for the forward and for the backward pass
-    taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * item // 4 for x in features.buffers())
+    # the network's weights, in all layouts for the forward and for the backward pass
+    taken += OVERHEAD + copies * picture.nbytes + sum(x.nbytes * 2 * KEPT * item // 4 for x in features.buffers())
     for seen in [picture] if coarse is None else [picture, coarse]:
         taken += sum(item * math.prod(features.shape(layer, *seen.shape[2:])) for layer in observed.kept_layers)
     taken += 0 if coarse is None else scanner.plan(coarse).needed

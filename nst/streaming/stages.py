@@ -2,7 +2,8 @@
 
 The network is frozen, so a step needs the gradient of the activations alone: no graph, no index tensors, no copies in
 float32. A convolution and its ReLU are one operation; the gradient of a convolution is a convolution with the flipped
-weights; losses add their gradients in place. `kernels.py` has the operations.
+weights; losses add their gradients in place. `convolutions.py` and `kernels.py` have the operations. All activations of
+a stage have one layout in memory, that in which its convolutions are fastest at their size.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from nst.network.features import Features
-from nst.streaming.kernels import Convolution, mask, max_pool, max_pool_gradient, pull_back
+from nst.streaming.convolutions import Convolution, Method, layout_for
+from nst.streaming.kernels import mask, max_pool, max_pool_gradient, pull_back
 
 Visit = Callable[[str, Tensor], None]
 """Callback that takes a layer's name and its activations, (N, C, h, w)."""
@@ -29,10 +31,11 @@ class Stage:
         features: The feature extractor.
         layers: Names of the stage's layers, in the network's order.
         dtype: Type of the activations.
+        method: How convolutions are computed (see `layout_for`).
     """
 
-    def __init__(self, features: Features, layers: Sequence[str], dtype: torch.dtype) -> None:
-        self.features, self.dtype = features, dtype
+    def __init__(self, features: Features, layers: Sequence[str], dtype: torch.dtype, method: Method = "auto") -> None:
+        self.features, self.dtype, self.method = features, dtype, method
         self.layers = list(layers)
         self.taps = features.layers
         self.convolutions = {
@@ -74,17 +77,19 @@ class Stage:
         """Runs the stage.
 
         Args:
-            x: The stage's input, (N, C, h, w), channels last in memory.
+            x: The stage's input, (N, C, h, w).
             visit: Called for each layer that a loss asked for.
 
         Returns:
             The activations that `backward` needs and the output, by layer.
         """
         activations: dict[str, Tensor] = {}
+        layout = self._layout(x)
+        x = x.contiguous(memory_format=layout)
         for name, following in zip(self.layers, [*self.layers[1:], ""], strict=True):
             if name.startswith("conv"):
                 fused = following.startswith("relu") and name not in self.taps
-                x = self.convolutions[name].forward(x, fused)
+                x = self.convolutions[name].forward(x, fused, layout)
             elif name.startswith("relu"):
                 x = x if self.layers[self.layers.index(name) - 1] not in activations else x.relu()
             else:
@@ -110,7 +115,8 @@ class Stage:
         Returns:
             The gradient of the input, (N, C, h, w).
         """
-        masked = False
+        masked, layout = False, self._layout(x)
+        gradient = None if gradient is None else gradient.contiguous(memory_format=layout)
         for i in reversed(range(len(self.layers))):
             name = self.layers[i]
             y = activations.pop(name, None)
@@ -121,7 +127,7 @@ class Stage:
                 continue
             below = activations.get(self.layers[i - 1], x) if i else x
             if name.startswith("conv"):
-                gradient = self.convolutions[name].backward(gradient, below)
+                gradient = self.convolutions[name].backward(gradient, below, layout)
             elif name.startswith("relu"):
                 assert y is not None
                 if not masked:
@@ -135,20 +141,23 @@ class Stage:
                 gradient = max_pool_gradient(gradient, below)
                 continue
             else:
-                gradient = pull_back(self.features.pool, below, gradient)
+                gradient = pull_back(self.features.pool, below, gradient).contiguous(memory_format=layout)
             masked = False
         assert gradient is not None
         return gradient
 
+    def _layout(self, x: Tensor) -> torch.memory_format:
+        return layout_for(list(self.convolutions.values()), *x.shape[2:], self.method)
 
-def stages(features: Features, dtype: torch.dtype) -> list[Stage]:
+
+def stages(features: Features, dtype: torch.dtype, method: Method = "auto") -> list[Stage]:
     """Cuts the network after each pool."""
     parts: list[list[str]] = [[]]
     for name in features.sequence:
         parts[-1].append(name)
         if name.startswith("pool"):
             parts.append([])
-    return [Stage(features, part, dtype) for part in parts if part]
+    return [Stage(features, part, dtype, method) for part in parts if part]
 
 
 def sides(stages: Sequence[Stage], side: int) -> list[int]:

@@ -34,6 +34,27 @@ def test_moments_are_the_sums_over_positions() -> None:
     assert torch.equal(statistics.covariance, torch.tensor([[0.25, 0.25], [0.25, 0.25]]))
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("guided", [False, True])
+def test_gradients_of_moments_are_autograds_in_any_layout(
+    layout: torch.memory_format, channels: int, guided: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(1, channels, 8, 7, generator=generator, dtype=torch.float64).contiguous(memory_format=layout)
+    guide = torch.rand(1, 1, 8, 7, generator=generator, dtype=torch.float64) if guided else None
+    leaf = features.clone().requires_grad_()
+    found = F.moments(leaf, True, guide)
+    given = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in (found.outer, found.total)]
+    (expected,) = torch.autograd.grad([found.outer, found.total], leaf, given)
+    rows = slice(2, 6)  # a band's own rows, as a view
+    gradient = torch.ones_like(features)
+    weights = None if guide is None else guide[:, :, rows]
+    F.add_moments_gradient(gradient[:, :, rows], features[:, :, rows], *given, weights)
+    torch.testing.assert_close(gradient[:, :, rows], 1 + expected[:, :, rows])
+    assert bool((gradient[:, :, :2] == 1).all())
+
+
 def test_moments_add_up_over_blocks() -> None:
     x = features(0, 1, 5, 6, 7)
     whole, left, right = F.moments(x), F.moments(x[..., :3]), F.moments(x[..., 3:])

@@ -390,9 +390,9 @@ def test_a_checkpoint_is_checked_without_a_change_and_restored_once(
     rooms: list[tuple[float, float]] = []
     go_on = Scanner.go_on_with
 
-    def watch(scanner: Scanner, room: float, given: Any) -> None:
-        rooms.append((scanner.available, room))
-        go_on(scanner, room, given)
+    def watch(scanner: Scanner, state: dict[str, Any], given: Any, same_bands: bool) -> None:
+        rooms.append((scanner.available, state["room"]))
+        go_on(scanner, state, given, same_bands)
 
     monkeypatch.setattr(Scanner, "go_on_with", watch)
     monkeypatch.setattr("nst.machine.memory.free", lambda device: 8 << 30)
