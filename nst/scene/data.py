@@ -32,6 +32,9 @@ SMALLEST = 8
 
 UNLIMITED = 10**6
 """Steps of a level that ends by the clock."""
+FAR = 1.5
+"""A level of at least so many times the size of `afar` is looked at from afar."""
+
 SMALLEST_LEVEL = 32
 """Shorter side, in pixels, below which a level before the last is left out."""
 
@@ -49,8 +52,8 @@ class PictureData(LightningDataModule):
         ratio: Ratio of a level's size to the size of the level before.
         steps: Optimiser steps at each level; a list gives the steps from the smallest level on, and its last number
             holds for all further levels.
-        afar: Longer side, in pixels, to which every larger level is scaled down and looked at as well: from afar, the
-            picture then looks like a result of that size, where otherwise its composition drifts as the size grows.
+        afar: Longer side, in pixels, to which every level of 1.5 times the size or more is scaled down and looked at as
+            well: from afar, the picture then looks like a result of that size, where otherwise its composition drifts.
         budget: Time for the whole run, such as `60s` or `2min`. The levels share the time as their `steps` would, and
             make as many steps as their time allows. The number of steps, and so the result, depends on the machine.
         min_improvement: End a level when the mean objective of 20 steps is less than this share below the mean of the
@@ -148,7 +151,7 @@ class PictureData(LightningDataModule):
             level = Level(index, steps, **scene.at(size), seconds=seconds, min_improvement=self.min_improvement)
             if init and index == 0:
                 level = replace(level, init=init.resized(level.height, level.width).rgb)
-            if self.afar is not None and size > self.afar:
+            if self._is_seen_from_afar(size):
                 level = replace(level, coarse=small)
             self.levels.append(level)
         self.alpha = scene.photograph.alpha
@@ -213,13 +216,17 @@ class PictureData(LightningDataModule):
             sizes.append(smaller)
         return sizes[::-1]
 
+    def _is_seen_from_afar(self, size: int) -> bool:
+        """Whether a level has a coarse view: one that is hardly larger than the view keeps its composition without."""
+        return self.afar is not None and size >= FAR * self.afar
+
     def _plan(self, sizes: list[int]) -> tuple[list[int], list[float | None]]:
         """Returns the maximum of steps, and the seconds, of each level."""
         steps = [self.steps[min(index, len(self.steps) - 1)] for index in range(len(sizes))]
         if self.budget is None:
             return steps, [None] * len(sizes)
-        afar = self.afar or self.size
-        looks = [size**2 + OVERHEAD + (afar**2 + OVERHEAD if size > afar else 0) for size in sizes]
+        afar = (self.afar or 0) ** 2 + OVERHEAD
+        looks = [size**2 + OVERHEAD + (afar if self._is_seen_from_afar(size) else 0) for size in sizes]
         costs = [count * look for count, look in zip(steps, looks, strict=True)]
         return [UNLIMITED] * len(sizes), [self.budget * cost / sum(costs) for cost in costs]
 

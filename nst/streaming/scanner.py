@@ -162,6 +162,9 @@ class Scanner:
         rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
         for name, observer in observed.pixel_observers.items():
             form = dict[str, Statistics]()
+            if rows >= picture.shape[2]:
+                found[name] = observer.pixel_statistics(*next(_rows_and_below(picture, rows)))
+                continue
             found[name] = _put_back(_PixelStatistics.apply(picture, observer, form, rows), form)["sums"]
         return found
 

@@ -47,7 +47,7 @@ def test_terms_are_shared_with_those_of_the_small_picture(pair: tuple[Path, Path
 
 
 def test_only_larger_levels_are_looked_at_from_afar(pair: tuple[Path, Path]) -> None:
-    data = PictureData(*_files(pair), Pixels(96), Pixels(48), steps=1, afar=Pixels(68))
+    data = PictureData(*_files(pair), Pixels(96), Pixels(48), steps=1, afar=Pixels(64))
     data.setup()
     assert [(level.width, level.coarse is not None) for level in data.levels] == [(48, False), (68, False), (96, True)]
 

@@ -15,7 +15,7 @@ from nst.losses import functional as F
 from nst.losses.distance import Normalization
 from nst.losses.distances.frobenius import gram_distance
 from nst.losses.distances.mean_std import mean_std_distance
-from nst.losses.distances.wasserstein import factor, wasserstein_distance
+from nst.losses.distances.wasserstein import factor, prepared, wasserstein_distance
 from nst.losses.layers import content_distance
 from nst.losses.statistics import Moments
 
@@ -146,7 +146,7 @@ def test_wasserstein_against_scipys_matrix_root(positions: int) -> None:
     shift = ((x.mean - a.mean) ** 2).sum().item()
     expected = (shift + np.trace(s) + np.trace(t) - 2 * cross) / np.trace(t)
     assert wasserstein_distance(x, a).item() == pytest.approx(expected, rel=1e-6)
-    assert wasserstein_distance(x, a, factor(a.covariance)).item() == wasserstein_distance(x, a).item()
+    assert wasserstein_distance(x, prepared(a)).item() == wasserstein_distance(x, a).item()
 
 
 def test_wasserstein_of_commuting_covariances_in_closed_form() -> None:

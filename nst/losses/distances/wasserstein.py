@@ -27,40 +27,76 @@ def factor(covariance: Tensor) -> Tensor:
     return root.to(covariance)
 
 
-class _TraceOfRoot(torch.autograd.Function):
-    """tr M^½ of a symmetric positive semi-definite matrix, whose gradient is M^(-½) / 2."""
+class Prepared(NamedTuple):
+    """What the distance takes of a style: the mean, a factor of the covariance, its trace, and the divisor.
+
+    Attributes:
+        mean: The mean m_t, (C,).
+        root: The factor A of the covariance T = A Aᵀ, (C, r).
+        variance: tr T, a scalar.
+        least: The variance that the distance is a share of, a scalar: a target that hardly varies, such as one flat
+            colour, has mostly rounding, and its variance is raised to LEAST_VARIANCE of its energy.
+    """
+
+    mean: Tensor
+    root: Tensor
+    variance: Tensor
+    least: Tensor
+
+
+def prepared(target: Moments) -> Prepared:
+    """Prepares the moments of a style image's features for `wasserstein_distance`."""
+    with plain(target.outer.device):
+        variance = target.covariance.trace()
+        least = F.scale(torch.maximum(variance, LEAST_VARIANCE * target.gram.trace()))
+        return Prepared(target.mean, factor(target.covariance), variance, least)
+
+
+class _Distance(torch.autograd.Function):
+    """The autograd node of `wasserstein_distance`, with its gradient in closed form.
+
+    With M = Aᵀ S A, the gradient of S is (I - A M^(-½) Aᵀ) / tr T.
+    """
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        values, vectors = F.eigh(matrix)
+    def forward(ctx: Any, outer: Tensor, total: Tensor, positions: Tensor, style: Prepared) -> Tensor:
+        mean, a = total / positions, style.root
+        covariance = (outer / positions).addr_(mean, mean, alpha=-1)
+        values, vectors = F.eigh(a.T @ covariance @ a)
         values = values.clamp(min=0)  # rounding leaves small negative eigenvalues
-        ctx.save_for_backward(values, vectors)
-        trace: Tensor = values.sqrt().sum()
-        return trace
+        shift = mean - style.mean
+        distance = shift.dot(shift) + covariance.trace() + style.variance - 2 * values.sqrt().sum()
+        ctx.save_for_backward(mean, shift, values, vectors, positions, distance)
+        ctx.style = style
+        value: Tensor = (distance / style.least).clamp(min=0)  # rounding may go below
+        return value
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        values, vectors = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        mean, shift, values, vectors, positions, distance = ctx.saved_tensors
+        style: Prepared = ctx.style
         # Where M is singular, its root has no gradient. But M = Fᵀ F, with F the centred features times A, and the
         # gradient of F is 0 there, whatever finite number stands in for the root's gradient. So eigenvalues are raised
         # to the smallest number that rounding leaves meaningful.
         floor = values[-1] * torch.finfo(values.dtype).eps * 4 + torch.finfo(values.dtype).tiny
-        inverse: Tensor = (vectors * values.clamp(min=floor).rsqrt()) @ vectors.T
-        return gradients[0] * 0.5 * inverse
+        half = style.root @ (vectors * values.clamp(min=floor).pow(-0.25))
+        factor = torch.where(distance >= 0, gradients[0] / (style.least * positions), 0)
+        outer = (half @ half.T).mul_(-factor)
+        outer.diagonal().add_(factor)
+        total = 2 * (factor * shift - outer @ mean)
+        return outer, total, None, None
 
 
-def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | None = None) -> Tensor:
+def wasserstein_distance(statistics: Moments, target: Moments | Prepared) -> Tensor:
     """Squared 2-Wasserstein distance of the Gaussians with two sets of moments, relative to the target's variance.
 
         (|m - m_t|² + tr S + tr T - 2 tr (Aᵀ S A)^½) / tr T     with T = A Aᵀ
 
-    The mean and the covariance are m and S for the picture, m_t and T for the target. The variance tr T of a target
-    that hardly varies, such as one flat colour, is raised to LEAST_VARIANCE of its energy, as it is mostly rounding.
+    The mean and the covariance are m and S for the picture, m_t and T for the target.
 
     Args:
         statistics: Moments of the picture's features.
-        target: Moments of the style image's features.
-        root: `factor(target.covariance)`; None to compute it.
+        target: Moments of the style image's features, or what `prepared` returned for them.
 
     Returns:
         The distance, a scalar, 0 or more; 0 where the moments agree.
@@ -70,21 +106,10 @@ def wasserstein_distance(statistics: Moments, target: Moments, root: Tensor | No
         style loss in style-transfer-pytorch. A, (C, r), has the target's own rank r, so that the trace is cheap for a
         target of few positions.
     """
-    a = factor(target.covariance) if root is None else root
-    with plain(a.device):
-        covariance = statistics.covariance
-        cross: Tensor = _TraceOfRoot.apply(a.T @ covariance @ a)
-        variance = target.covariance.trace()
-        shift = (statistics.mean - target.mean).square().sum()
-        least = F.scale(torch.maximum(variance, LEAST_VARIANCE * target.gram.trace()))
-        return ((shift + covariance.trace() + variance - 2 * cross) / least).clamp(min=0)  # rounding may go below
-
-
-class Prepared(NamedTuple):
-    """A style's moments, and the factor of their covariance."""
-
-    moments: Moments
-    root: Tensor
+    style = target if isinstance(target, Prepared) else prepared(target)
+    with plain(statistics.outer.device):
+        distance: Tensor = _Distance.apply(statistics.outer, statistics.total, statistics.positions, style)
+        return distance
 
 
 class Wasserstein(MomentsDistance):
@@ -93,7 +118,7 @@ class Wasserstein(MomentsDistance):
     name = "wasserstein"
 
     def prepare(self, target: Moments) -> Prepared:
-        return Prepared(target, factor(target.covariance))
+        return prepared(target)
 
     def distance(self, statistics: Moments, prepared: Prepared) -> Tensor:
-        return wasserstein_distance(statistics, *prepared)
+        return wasserstein_distance(statistics, prepared)
