@@ -24,7 +24,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import judge
+from benchmarks import judge, machine
 
 FIGURES = ("seconds", "GiB", *judge.FIGURES)
 
@@ -101,6 +101,7 @@ def main() -> None:
     measure, rows = judge.Judge(options.judge), list[list[Image.Image]]()
     pairs = [(a, b) for a, b in options.pair] + (pairs_in(options.pairs) if options.pairs else [])
     labels = ["content", "style"]
+    print(", ".join(f"{key} {value}" for key, value in machine.described().items()))
     print(f"| pair | config | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
     for content, style in pairs:
         name = content.stem if content.stem != "content" else content.parent.name

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,8 +19,7 @@ import tempfile
 import time
 from typing import Any
 
-import torch
-
+from benchmarks import machine
 from benchmarks.step import LOADED, peak_memory, pictures
 
 LONG = 60.0
@@ -92,8 +90,9 @@ def main() -> None:
         print(json.dumps(measured(options.one, options)))
         return
     report: dict[str, Any] = {"backbone": options.backbone, "memory": options.memory, "sizes": []}
-    report |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
+    report |= {"machine": machine.described()}
     if not options.json:
+        print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
         print("| size | s/step | µs/pixel | memory in all | beyond torch | rows of a band | operations |")
         print("|---|---|---|---|---|---|---|")
     for size in options.sizes:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
+from benchmarks import machine
 from nst.machine.quiet import quiet_libraries
 from nst.optimise.module import StyleTransfer
 from nst.optimise.optimizers import project
@@ -88,7 +87,7 @@ def main() -> None:
     plain, trainer = (statistics.median(times[name][1:]) for name in ("plain", "trainer"))
     ratio = statistics.median(t / p for t, p in zip(times["trainer"][1:], times["plain"][1:], strict=True))
     report = {"size": options.size, "backbone": options.backbone, "plain": plain, "trainer": trainer, "ratio": ratio}
-    report |= {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
+    report |= {"machine": machine.described()}
     print(json.dumps(report) if options.json else f"plain {plain:.4f} s/step, trainer {trainer:.4f}, ratio {ratio:.3f}")
 
 

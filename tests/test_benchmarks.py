@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from benchmarks import all as figures
 from benchmarks import blind, convergence, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst.losses import functional as F
@@ -160,6 +161,23 @@ def test_scale_prints_a_row_for_each_size(monkeypatch: pytest.MonkeyPatch, capsy
     assert large["seconds"] > 0 and large["us/pixel"] == pytest.approx(1e6 * large["seconds"] / 96**2)
     assert small["steps"] == 4 and large["work"] > 1 and large["rows"][0] < 96
     assert large["peak"] > large["beyond"] > 0
+
+
+@pytest.mark.slow
+def test_all_figures_come_with_the_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    step = ["step", "--size", "32", "--backbone", "compact", "--rounds", "1", "--steps", "4"]
+    monkeypatch.setattr(figures, "BENCHMARKS", {"a step": step})
+    monkeypatch.setattr(figures, "COMMANDS", {"a picture": ["--config", "debug"]})
+    monkeypatch.setattr(sys, "argv", ["x", "--json"])
+    figures.main()
+    report = json.loads(capsys.readouterr().out)
+    assert report["a step"]["machine"]["processor"] == report["machine"]["processor"] != ""
+    assert report["machine"]["instructions"].startswith(torch.backends.cpu.get_cpu_capability())
+    assert report["a step"]["float32"]["seconds"] > 0 and report["a picture"]["seconds"] > 1
+    monkeypatch.setattr(sys, "argv", ["x", "--only", "nothing"])
+    figures.main()
+    assert "threads" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -300,7 +300,6 @@ class StyleTransfer(LevelModule):
         assert self.scanner is not None
         with self.precision():
             pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
-            # with another bound on memory the user has chosen other bands
             self.scanner.go_on_with(made, pictures, same_bands=made.get("memory", 0) == self.memory)
         super().on_load_checkpoint(checkpoint)
 

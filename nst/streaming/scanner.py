@@ -261,7 +261,8 @@ class Scanner:
         Args:
             state: What `state_dict` returned; its method is taken where ours was `auto`.
             pictures: Pictures of the sizes that the run still has to make, (1, 3, H, W).
-            same_bands: Whether to plan with the bytes that were available, if these plans fit into memory now.
+            same_bands: Whether to plan with the bytes that were available, if these plans fit into memory now; not so
+                where the user has set another bound.
         """
         if self._wanted == "auto":
             self.method = usable(state.get("convolution", "direct"))  # the only method of earlier versions

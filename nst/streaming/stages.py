@@ -31,16 +31,16 @@ class Stage:
         features: The feature extractor.
         layers: Names of the stage's layers, in the network's order.
         dtype: Type of the activations.
-        method: How convolutions are computed (see `layout_for`).
+        method: How convolutions are computed (see `Convolution`).
     """
 
     def __init__(self, features: Features, layers: Sequence[str], dtype: torch.dtype, method: Method = "auto") -> None:
-        self.features, self.dtype, self.method = features, dtype, method
+        self.features, self.dtype = features, dtype
         self.layers = list(layers)
         self.taps = features.layers
         self.convolutions = {
             name: Convolution(
-                getattr(features, f"{name}_weight"), getattr(features, f"{name}_bias"), features.padding, dtype
+                getattr(features, f"{name}_weight"), getattr(features, f"{name}_bias"), features.padding, dtype, method
             )
             for name in self.layers
             if name.startswith("conv")
@@ -147,7 +147,8 @@ class Stage:
         return gradient
 
     def _layout(self, x: Tensor) -> torch.memory_format:
-        return layout_for(list(self.convolutions.values()), *x.shape[2:], self.method)
+        height, width = x.shape[2:]
+        return layout_for(list(self.convolutions.values()), height, width)
 
 
 def stages(features: Features, dtype: torch.dtype, method: Method = "auto") -> list[Stage]:

@@ -50,7 +50,7 @@ def test_gradients_of_moments_are_autograds_in_any_layout(
     rows = slice(2, 6)  # a band's own rows, as a view
     gradient = torch.ones_like(features)
     weights = None if guide is None else guide[:, :, rows]
-    F.add_moments_gradient(gradient[:, :, rows], features[:, :, rows], *given, weights)
+    F.add_moments_gradient(gradient[:, :, rows], features[:, :, rows], given[0], given[1], weights)
     torch.testing.assert_close(gradient[:, :, rows], 1 + expected[:, :, rows])
     assert bool((gradient[:, :, :2] == 1).all())
 

@@ -38,8 +38,8 @@ def missing(*_: object, **__: object) -> None:
 @pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("padding", ["zeros", "replicate", "circular"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [(16, 24), (64, 48), (3, 64)])
-@pytest.mark.parametrize("size", [(9, 7), (50, 41)])
+@pytest.mark.parametrize("channels", [(16, 24), (64, 48), (3, 64), (96, 100)])
+@pytest.mark.parametrize("size", [(9, 7), (50, 41), (13, 18)])
 def test_a_convolution_and_its_gradient_are_torchs(
     padding: Padding, dtype: torch.dtype, channels: tuple[int, int], size: tuple[int, int]
 ) -> None:
@@ -47,7 +47,7 @@ def test_a_convolution_and_its_gradient_are_torchs(
     few, many = channels
     weight, bias = torch.randn(many, few, 3, 3, generator=generator) / few**0.5 / 3, torch.randn(many)
     convolution = Convolution(weight, bias, padding, dtype)
-    layout = layout_for([convolution], *size, "auto")
+    layout = layout_for([convolution], *size)
     x = torch.randn(1, few, *size, generator=generator).to(dtype).contiguous(memory_format=layout)
     wide = x.double().requires_grad_()
     around = nnf.pad(wide, (1, 1, 1, 1), mode="constant" if padding == "zeros" else padding)
@@ -85,8 +85,24 @@ def test_winograds_method_is_chosen_by_channels_size_and_type(
     method: Method,
     layout: torch.memory_format,
 ) -> None:
-    found = [Convolution(torch.zeros(b, a, 3, 3), torch.zeros(b), "zeros", dtype) for a, b in channels]
-    assert layout_for(found, *size, method) is layout
+    found = [Convolution(torch.zeros(b, a, 3, 3), torch.zeros(b), "zeros", dtype, method) for a, b in channels]
+    assert layout_for(found, *size) is layout
+
+
+@pytest.mark.parametrize("margin", [0, 1, 2])
+@pytest.mark.parametrize("size", [(4, 4), (5, 9), (12, 7)])
+def test_our_winograd_convolves_as_torch_does(margin: int, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, *size, generator=generator).contiguous(memory_format=LAST)
+    weight, bias = torch.randn(7, 5, 3, 3, generator=generator), torch.randn(7, generator=generator)
+    way = convolutions.WINOGRAD
+    for given in (bias, None):
+        expected = nnf.conv2d(x, weight, given, padding=margin)
+        found = way.convolve(x, way.lay_out(weight, x.shape), given, margin, relu=False)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert found.is_contiguous(memory_format=LAST)
+    relu = way.convolve(x, way.lay_out(weight, x.shape), bias, margin, relu=True)
+    torch.testing.assert_close(relu, nnf.conv2d(x, weight, bias, padding=margin).relu(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_convolution_keeps_the_weights_of_the_latest_sizes_alone() -> None:
