@@ -299,7 +299,7 @@ class StyleTransfer(LevelModule):
         self.guard.load_state_dict(made if same else {})
         assert self.scanner is not None
         with self.precision():
-            pictures = [extend(level.content.to(self.device), self.bleed) for level in self.levels]
+            pictures = (extend(level.content.to(self.device), self.bleed) for level in self.levels)
             self.scanner.go_on_with(made, pictures, same_bands=made.get("memory", 0) == self.memory)
         super().on_load_checkpoint(checkpoint)
 
