@@ -192,6 +192,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps < options.burn_in + 2:  # the time of ours is from step to step, so one less
+        parser.error(f"--steps has to be at least --burn-in + 2 = {options.burn_in + 2}, not {options.steps}")
     if options.kind:
         print(json.dumps(measured(options)))
         return

@@ -135,8 +135,8 @@ def test_quality_and_sizes_print_a_row_for_each_run(
     )
     sys.argv += ["--peer", "cp {content} {result}"]
     quality.main()
-    rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 4 and rows[2].startswith("| one | debug | ")
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert "threads" in first and len(rows) == 4 and rows[2].startswith("| one | debug | ")
     figures = dict(zip(quality.FIGURES, rows[3].split("|")[3:-1], strict=True))
     assert rows[3].startswith("| one | cp {content} | ") and float(figures["edges"]) == 1
     assert all(float(cell) >= 0 for cell in rows[2].split("|")[3:-1])
@@ -166,7 +166,7 @@ def test_scale_prints_a_row_for_each_size(monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.slow
 def test_all_figures_come_with_the_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    step = ["step", "--size", "32", "--backbone", "compact", "--rounds", "1", "--steps", "4"]
+    step = ["step", "--size", "32", "--backbone", "compact", "--rounds", "1", "--steps", "6"]
     monkeypatch.setattr(figures, "BENCHMARKS", {"a step": step})
     monkeypatch.setattr(figures, "COMMANDS", {"a picture": ["--config", "debug"]})
     monkeypatch.setattr(sys, "argv", ["x", "--json"])

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import lightning.pytorch as pl
 import torch
@@ -163,15 +163,35 @@ class Snapshots(Callback):
                 )
 
 
+class Lines:
+    """A text file into which each state of a progress bar is written as a line, as nothing moves back in a log.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self.file.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
 class Progress(TQDMProgressBar):
     """Prints what the run makes, then shows the step, its band of rows, the rate, the time left over all levels and the
     losses."""
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]"
+    LINE_FORMAT = "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {rate_noinv_fmt}{postfix}]"
 
     def __init__(self) -> None:
         super().__init__()
-        self._pause = 0.2 if sys.stdout.isatty() else 10.0
+        self._moves = sys.stdout.isatty()  # else it is a log file, or another program
+        self._pause = 0.2 if self._moves else 10.0
         self._shown = self._moved = 0.0
         self._first: tuple[int, float] | None = None  # the level's first step here, and when it was done
         self._left: dict[str, str] = {}
@@ -196,7 +216,9 @@ class Progress(TQDMProgressBar):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch is not self._level:
             self._level, self._first = batch, None
-            settings = {"disable": self.is_disabled, "file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            shape: dict[str, Any] = {"file": sys.stdout, "bar_format": self.BAR_FORMAT}
+            if not self._moves:
+                shape = {"file": Lines(sys.stdout), "bar_format": self.LINE_FORMAT}
             steps = batch.steps if batch.seconds is None else None  # a time budget allows an unknown number of steps
             self.train_progress_bar = Tqdm(
                 desc=_level_name(trainer, batch),
@@ -204,7 +226,8 @@ class Progress(TQDMProgressBar):
                 initial=batch_idx,
                 dynamic_ncols=True,
                 leave=True,
-                **settings,
+                disable=self.is_disabled,
+                **shape,
             )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -169,6 +169,14 @@ def test_the_time_left_is_that_of_all_levels(monkeypatch: pytest.MonkeyPatch) ->
     assert Pace(levels(10.0, 30.0), spent=15.0).left(levels(10.0)[0], 7, 1.0) == 25
 
 
+def test_a_log_has_lines_and_no_bar(pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run(module(), pictures(pair, 4), callbacks=[Progress()], enable_progress_bar=True)
+    text = capsys.readouterr().out
+    assert "\r" not in text and "█" not in text
+    lines = [line for line in text.splitlines() if line.startswith("level 1/1")]
+    assert ": 4/4 [" in lines[-1] and "total=" in lines[-1]
+
+
 def test_the_screen_shows_the_time_left(monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]) -> None:
     shown: list[dict[str, str]] = []
     monkeypatch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
