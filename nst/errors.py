@@ -1,4 +1,4 @@
-"""The two errors that end a run, and helpers that word their messages."""
+"""The errors that end a run, and helpers that word their messages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """The input was fine but the run could not go on: a full disk, a loss that is not finite."""
+
+
+class LostProcessError(RunError):
+    """Another process of the run has ended before its time."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from nst.cli.settings import FitCLI
+from nst.distributed.strategy import processes_of
 from nst.machine import clock, precision
 from nst.pictures import files
 from nst.run import checkpoints, record
@@ -33,6 +34,7 @@ def fit(args: Sequence[str], stop: Stop) -> int:
         files.check_size(cli.config.output, level.height, level.width)
         files.check_overwrites(cli.config.output, cli.inputs)
     cli.model.pace.spent = clock.elapsed()
+    cli.model.processes = processes_of(cli.trainer)
     with cli.trainer.precision_plugin.forward_context():
         cli.model.prepare(cli.datamodule.levels)
     now = cli.record()
@@ -53,6 +55,8 @@ def fit(args: Sequence[str], stop: Stop) -> int:
         began, stop.stepping = stop.stepping, False
     if stop.number is not None and not began:
         raise KeyboardInterrupt
+    if not trainer.is_global_zero:
+        return 0 if stop.number is None else stop.code
     folder = cli.folder.path
     checkpoint = folder / "checkpoints" / "last.ckpt"
     resume = ["nst", "fit", "--config", str(folder / "config.yaml"), "--ckpt_path", str(checkpoint)]

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -18,7 +19,8 @@ from nst.cli.export import export
 from nst.cli.fit import fit
 from nst.cli.presets import show_presets
 from nst.cli.sweep import sweep
-from nst.errors import InputError, RunError, nearest, one_line
+from nst.distributed.strategy import is_first, launched
+from nst.errors import InputError, LostProcessError, RunError, nearest, one_line
 from nst.machine import clock
 from nst.machine.quiet import quiet_libraries
 from nst.run.stopping import Stop
@@ -62,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # type: ignore, as a format of one line needs no Formatter
     handler.format = lambda record: one_line(record.getMessage(), longest=4000)  # type: ignore[method-assign]
     notices.addHandler(handler)
-    notices.setLevel(logging.INFO)
+    notices.setLevel(logging.INFO if is_first() else logging.WARNING)
     stop = Stop()
     try:
         if command not in COMMANDS:
@@ -88,5 +90,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _fail(code: int, error: BaseException) -> int:
-    print(f"nst: error: {one_line(error, longest=2000) or type(error).__name__}", file=sys.stderr)
+    if launched() and isinstance(error, LostProcessError):
+        time.sleep(1)  # for the first process's end to be known: it says so, unless it is what was lost
+    same = isinstance(error, InputError) and not is_first()  # each process finds what is wrong with the input
+    if not same and not (launched() and isinstance(error, LostProcessError)):
+        print(f"nst: error: {one_line(error, longest=2000) or type(error).__name__}", file=sys.stderr)
     return code

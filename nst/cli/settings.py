@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from nst.cli import presets
 from nst.cli.explain import explain, explained
+from nst.distributed.strategy import RowsStrategy
 from nst.errors import InputError
 from nst.machine import clock, precision
 from nst.network import weights
@@ -187,6 +188,8 @@ class FitCLI(LightningCLI):
             callbacks.append(Progress())
         if settings.devices == "auto":
             kwargs["devices"] = 1
+        elif settings.num_nodes > 1 or settings.devices not in (1, "1"):
+            kwargs["strategy"] = RowsStrategy()
         self.datamodule.setup()  # makes the levels; each level is an epoch
         levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}
         files = {"plugins": [checkpoints.CheckpointFiles()], "precision": self.precision}

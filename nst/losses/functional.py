@@ -71,10 +71,13 @@ def _guided_moments(features: Tensor, first: bool, guide: Tensor) -> Moments:
 
 
 def parts_of(features: Tensor) -> Iterator[slice]:
-    """Yields slices of the rows of activations, (N, C, H, W), each of at most PART values or a single row."""
+    """Yields slices of the rows of activations, (N, C, H, W), each of at most PART values or a single row.
+
+    There is one slice at least, so that what is summed over no rows has a shape.
+    """
     height = features.shape[2]
     rows = max(1, PART * height // max(1, features.numel()))
-    for top in range(0, height, rows):
+    for top in range(0, max(1, height), rows):
         yield slice(top, min(top + rows, height))
 
 
@@ -114,7 +117,7 @@ def add_moments_gradient(
             rows.view(into.shape[1], -1).add_(total.to(rows.dtype).repeat(into.shape[2]))
 
 
-def scale(energy: Tensor, count: int = 1) -> Tensor:
+def scale(energy: Tensor, count: Tensor | int = 1) -> Tensor:
     """Returns the divisor that makes a distance a share of its target's energy, a scalar.
 
     For a target without energy, such as a layer where nothing is active, the divisor is the number of values.
@@ -123,7 +126,7 @@ def scale(energy: Tensor, count: int = 1) -> Tensor:
         energy: The target's energy, a scalar.
         count: Number of the values that the energy is a sum over; 1 for a mean.
     """
-    return torch.where(energy > NO_ENERGY * count, energy, torch.full_like(energy, count))
+    return torch.where(energy > NO_ENERGY * count, energy, torch.as_tensor(count).to(energy))
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,9 @@ from nst.losses import functional as F
 from nst.losses.distance import DISTANCES, Normalization
 from nst.losses.objective import ALL, LayerLoss
 from nst.losses.statistics import Places, Pooled, Statistics, Value
+
+Total = Callable[[Tensor], Tensor]
+"""Returns the sum of a tensor over the processes that make a picture together."""
 
 EPSILON = 1e-4
 """Squared length below which a feature vector has no direction."""
@@ -117,11 +120,12 @@ class ContentLoss(LayerLoss):
         check_choice("model.normalization", normalization, Normalization)
         self.normalization: Normalization = normalization
 
-    def set_target(self, target: ContentTarget) -> None:
-        """Sets the photograph's activations as the target."""
+    def set_target(self, target: ContentTarget, total: Total = lambda value: value) -> None:
+        """Sets the photograph's activations as the target; `total` sums over the processes that share them."""
         self.target = target
         zero = target.features.new_zeros(()).expand_as(target.features)
-        self.energy = F.scale(F.squared_error(target.features, zero, target.visible), target.features.numel())
+        energy = total(F.squared_error(target.features, zero, target.visible))
+        self.energy = F.scale(energy, total(energy.new_tensor(target.features.numel())))
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         target, weights = self.target.features[:, :, rows], _rows(self.target.weights, rows)
@@ -154,19 +158,26 @@ class CosineLoss(LayerLoss):
     def __init__(self, every: int = 1) -> None:
         self.every = every
 
-    def set_target(self, target: Tensor, weights: Tensor | None = None, visible: Tensor | None = None) -> None:
+    def set_target(
+        self,
+        target: Tensor,
+        weights: Tensor | None = None,
+        visible: Tensor | None = None,
+        total: Total = lambda value: value,
+    ) -> None:
         """Sets the target.
 
         Args:
             target: Activations, (1, C, h, w).
             weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
             visible: Weights of the positions in their number, (1, 1, h, w); None for 1 everywhere.
+            total: Sums over the processes that share the positions.
         """
         directions = unit(self._compared(target))[0]
         self.target = directions.to(target.dtype).contiguous(memory_format=torch.channels_last)
         self.weights = None if weights is None else self._compared(weights).contiguous()
         count = directions.new_tensor(directions[:, 0].numel())
-        self.total = count if visible is None else self._compared(visible).sum()
+        self.total = total(count if visible is None else self._compared(visible).sum())
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         features, (target, weights), sums = self._compared(features, rows), self._at(rows), []

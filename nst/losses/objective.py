@@ -48,10 +48,20 @@ class LayerLoss(ABC):
 
 
 class Scan(Protocol):
-    """Runs the network on the pictures of a level, for the targets of a term."""
+    """Runs the network on the pictures of a level, for the targets of a term.
+
+    Where several processes make the picture, each has the activations and the weights of its own rows alone, counted
+    from the first of them, as it gets them in each step; a number that belongs to all rows is a `total`.
+    """
 
     def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Returns the activations, (1, C, h, w), of a picture of the level's size, (1, 3, H, W), by layer."""
+
+    def own(self, layer: str, height: int) -> slice:
+        """Returns the rows of a layer that this process answers for, given the height of a picture with its margin."""
+
+    def total(self, value: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
 
     def extended(self, image: Tensor) -> Tensor:
         """Returns a picture or a mask of the level's size, (1, C, H, W), with the optimised image's margin."""

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import add
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+
+from nst.distributed.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Statistics:
 
     def __add__(self, other: Self) -> Self:
         return self.unflatten([a + b for a, b in zip(self.flatten(), other.flatten(), strict=True)])
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether statistics are added field by field, so that the statistics of many processes are sums of tensors."""
+        return type(self).__add__ is Statistics.__add__
 
     def flatten(self) -> tuple[Tensor, ...]:
         """Returns the tensors of all fields in a fixed order."""
@@ -44,6 +53,10 @@ class Places(Statistics):
 
     def __add__(self, other: Places) -> Places:
         return Places(tuple(a + b for a, b in zip(self.parts, other.parts, strict=True)))
+
+    @property
+    def is_sum(self) -> bool:
+        return all(part.is_sum for part in self.parts)
 
     def flatten(self) -> tuple[Tensor, ...]:
         return tuple(tensor for part in self.parts for tensor in part.flatten())
@@ -104,6 +117,27 @@ class Moments(Pooled):
 
 
 P = TypeVar("P", bound=Pooled)
+S = TypeVar("S", bound=Statistics)
+
+
+def over(processes: Processes, statistics: Mapping[str, S]) -> dict[str, S]:
+    """Returns the statistics of all processes, combined; the same, to the last bit, in each process."""
+    if processes.count == 1:
+        return dict(statistics)
+    sums = [tensor for found in statistics.values() if found.is_sum for tensor in found.flatten()]
+    for dtype in dict.fromkeys(tensor.dtype for tensor in sums):  # one message for each
+        places = [i for i, tensor in enumerate(sums) if tensor.dtype == dtype]
+        added = processes.add(torch.cat([sums[i].flatten() for i in places]))
+        for i, part in zip(places, added.split([sums[i].numel() for i in places]), strict=True):
+            sums[i] = part.view_as(sums[i])
+    rest, combined = iter(sums), dict[str, S]()
+    for name, found in statistics.items():
+        if found.is_sum:
+            combined[name] = found.unflatten([next(rest) for _ in found.flatten()])
+        else:
+            parts = zip(*(processes.gather(tensor) for tensor in found.flatten()), strict=True)
+            combined[name] = reduce(add, map(found.unflatten, parts))
+    return combined
 
 
 def blend(parts: Sequence[P], weights: Sequence[float]) -> P:
@@ -183,8 +217,14 @@ class Gatherer(Protocol):
     def statistics(self, picture: Tensor, observed: Observers) -> Mapping[str, Any]:
         """Returns the statistics that observers gather of a picture, by name, as differentiable tensors."""
 
-    def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Returns the activations of a picture, (1, C, h, w), by layer."""
+    def activations(self, picture: Tensor, layers: Iterable[str], whole: bool = False) -> dict[str, Tensor]:
+        """Returns the activations of a picture, (1, C, h, w), by layer: all rows, or those of this process."""
+
+    def own(self, layer: str, height: int) -> slice:
+        """Returns the rows of a layer that this process answers for, given the height of the picture."""
+
+    def total(self, value: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
 
     def cells(self, picture: Tensor, axes: Mapping[str, Tensor], size: int) -> Tensor:
         """Returns components of the mean activations of cells of `size` pixels a side, (D, H // size, W // size)."""

@@ -14,6 +14,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nst.distributed.processes import ALONE
+from nst.distributed.strategy import processes_of
 from nst.errors import InputError, check_choice
 from nst.losses.coarse import CoarseView
 from nst.losses.distance import Normalization
@@ -203,7 +205,7 @@ class StyleTransfer(LevelModule):
         self.scan: LevelScan | None = None
         self.coarse: CoarseView | None = None
         self.protected: tuple[Tensor, ...] | None = None
-        self.guard, self.pace = Guard(self.objective.flags), Pace([])
+        self.guard, self.pace, self.processes = Guard(self.objective.flags), Pace([]), ALONE
         self.changed = False  # whether the run resumes from the checkpoint of another picture
         self.picture = nn.Parameter(torch.empty(1, 3, 0, 0))
         if average:
@@ -271,7 +273,8 @@ class StyleTransfer(LevelModule):
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
         assert self.level is not None  # begin_level set it
-        if self.pace.step(self.level, self.guard.objective):
+        self.pace.ended = self.processes.by_first(self.pace.step(self.level, self.guard.objective))
+        if self.pace.ended:
             self.end_level()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -326,7 +329,8 @@ class StyleTransfer(LevelModule):
         copies = 3 + bool(self.decay) + bool(self.bleed) + levels[-1].weight_maps
         small = None if levels[-1].coarse is None else extend(levels[-1].coarse.content, self.bleed)
         where = self.trainer.strategy.root_device if self._trainer else None
-        memory = self.streaming, self.memory, small, where, self.convolution
+        self.processes = processes_of(self.trainer) if self._trainer else self.processes
+        memory = self.streaming, self.memory, small, where, self.convolution, self.processes
         self.scanner = scanner_for(self.features, self.objective, optimizer, largest, copies, *memory)
         self.scan = LevelScan(self.features, self.scanner, self.bleed, self.style_cache)
         self.coarse = CoarseView(self.coarse_objective, self.scanner, self.bleed, self.padding == "circular")
@@ -341,6 +345,7 @@ class StyleTransfer(LevelModule):
             self._put(extend(held, self.bleed))
             for optimizer in self.trainer.optimizers:
                 resample_state(optimizer, shape, size, self.bleed, self.padding == "circular")
+        self.processes.take_first(self.picture.data)
         self.set_targets(level)
 
     def begin_steps(self) -> None:

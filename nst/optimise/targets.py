@@ -46,7 +46,13 @@ class LevelScan:
         return self.features.shape(layer, height, width)
 
     def painting(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        return self.scanner.activations(picture.to(self.features.mean.device), layers)
+        return self.scanner.activations(picture.to(self.features.mean.device), layers, whole=True)
+
+    def own(self, layer: str, height: int) -> slice:
+        return self.scanner.own(layer, height)
+
+    def total(self, value: Tensor) -> Tensor:
+        return self.scanner.total(value)
 
     def statistics(self, painting: Painting, distances: Mapping[str, StyleDistance[Any]]) -> dict[str, Pooled]:
         digest = _digest(painting, distances)
@@ -63,7 +69,9 @@ class LevelScan:
     def spread(self, weights: Tensor | None, layers: Iterable[str], erode: bool = False) -> Mapping[str, Tensor | None]:
         if weights is None:
             return dict.fromkeys(layers)
-        return self.features.spread(self.extended(weights), layers, erode)
+        extended = self.extended(weights)
+        found = self.features.spread(extended, layers, erode)
+        return {layer: x[:, :, self.own(layer, extended.shape[2])] for layer, x in found.items()}
 
     def extended(self, image: Tensor) -> Tensor:
         return extend(image.to(self.features.mean.device), self.bleed)

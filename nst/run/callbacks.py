@@ -82,14 +82,14 @@ class Result(Callback):
         return [*([Path(self.output)] if self.output else []), folder_of(trainer) / "result.png"]
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        failures = self._save(trainer, pl_module)
+        failures = self._save(trainer, pl_module) if trainer.is_global_zero else {}
         if failures:
             kept = [str(path) for path in self.paths(trainer) if path not in failures]
             where = f"; the picture is in {kept[0]}" if kept else ""
             raise RunError(f"{next(iter(failures.values()))}{where}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if trainer.global_step > 0:
+        if trainer.global_step > 0 and trainer.is_global_zero:
             for failure in self._save(trainer, pl_module).values():
                 log.info(failure)  # the error that ended the run is shown last
 
@@ -150,7 +150,7 @@ class Snapshots(Callback):
             self._mark = (trainer.global_step, now)
 
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
-        for board in _boards(trainer):
+        for board in _boards(trainer) if trainer.is_global_zero else ():
             for name, picture in pictures.items():
                 # as add_image does, without its four copies in float32
                 image, file = images.encode(picture), io.BytesIO()
@@ -199,6 +199,8 @@ class Progress(TQDMProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.scanner.on_band = self._band
+        if not trainer.is_global_zero:
+            return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by fit, and not declared
         (photograph, paintings), level = data.names, data.levels[-1]
         times = [f"{x.steps}" if x.seconds is None else f"{x.seconds:.1f} s" for x in data.levels]
@@ -238,7 +240,8 @@ class Progress(TQDMProgressBar):
             if batch_idx > self._first[0]:
                 step = (now - self._first[1]) / (batch_idx - self._first[0])
                 self._left = {"left": Tqdm.format_interval(pl_module.pace.left(batch, batch_idx + 1, step))}
-            bar.set_postfix(self.get_metrics(trainer, pl_module))
+            shows = self._moves or not level_over(trainer)  # closing the bar shows it as well
+            bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=shows)
 
     def _band(self, done: int, of: int) -> None:
         """Shows the progress within a long step: the network runs on a large picture in bands."""

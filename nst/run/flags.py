@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,20 +45,21 @@ def _only(*values: Any, remedy: str) -> Flag:
 
 _LEVELS = "each level is an epoch; set --data.size, --data.min_size and --data.steps"
 _NO_VALIDATION = "nothing is validated, tested or predicted; leave it out"
-_ONE_DEVICE = "a picture is made on one device; leave it out"
+_ROWS = "devices share the rows of the picture"
 
 
-def _is_one_device(value: Any) -> bool:
+def _are_devices(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return len(value) == 1
-    return str(value) in ("auto", "1") or (str(value).rstrip(",").isdigit() and str(value).endswith(","))
+        return len(value) > 0
+    text = str(value)
+    return text == "auto" or re.fullmatch(r"[1-9]\d*|\d+,(\d+,?)*", text) is not None
 
 
 FLAGS: dict[str, Flag] = {
     "accelerator": WORKS,  # checked by check_accelerator
-    "strategy": _only("auto", remedy=_ONE_DEVICE),
-    "devices": Flag(_is_one_device, "1, or a list of one device such as [0]", _ONE_DEVICE),
-    "num_nodes": _only(1, remedy=_ONE_DEVICE),
+    "strategy": _only("auto", "ddp", remedy=f"{_ROWS}, for which there is no other way"),
+    "devices": Flag(_are_devices, "1 or more, or a list of devices such as [0, 1]", _ROWS),
+    "num_nodes": Flag(lambda value: value >= 1, "1 or more", _ROWS),
     "precision": WORKS,  # checked by precision.check
     "logger": WORKS,
     "callbacks": WORKS,
@@ -89,7 +91,7 @@ FLAGS: dict[str, Flag] = {
     "deterministic": WORKS,
     "benchmark": WORKS,
     "inference_mode": _only(True, remedy=_NO_VALIDATION),
-    "use_distributed_sampler": _only(True, remedy=_ONE_DEVICE),
+    "use_distributed_sampler": _only(True, remedy="levels are not sampled; leave it out"),
     "profiler": Flag(
         lambda value: not isinstance(value, str) or value in ("simple", "advanced", "pytorch"),
         "simple, advanced or pytorch",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from nst.distributed.strategy import is_first
 from nst.errors import RunError
 
 LOGS = "lightning_logs"
@@ -27,14 +27,21 @@ class RunFolder(Callback):
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._path: Path | None = None
 
-    @cached_property
+    @property
     def path(self) -> Path:
-        """The folder.
+        """The folder; the folder of all runs for a process that has not been told yet what the first one has claimed.
 
         Raises:
             RunError: If the folder cannot be made.
         """
+        if self._path is None and not is_first():
+            return self.root / LOGS
+        self._path = self._path or self._claimed()
+        return self._path
+
+    def _claimed(self) -> Path:
         logs = self.root / LOGS
         try:
             logs.mkdir(parents=True, exist_ok=True)
@@ -53,7 +60,7 @@ class RunFolder(Callback):
             ) from error
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        _ = self.path
+        self._path = Path(trainer.strategy.broadcast(str(self.path)))
 
 
 class Curves(TensorBoardLogger):

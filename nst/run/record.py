@@ -31,9 +31,20 @@ GROUPS = ("seed_everything", "trainer", "model", "data", "budget")
 """Groups of settings that decide the picture. The others say where the picture is written, how the run was resumed, and
 what the run shows."""
 
-WATCHING = {"accelerator", "devices", "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary"}
+WATCHING = {
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "logger",
+    "log_every_n_steps",
+    "enable_progress_bar",
+    "enable_model_summary",
+}
 WATCHING |= {
     "enable_checkpointing",
+    "num_nodes",
+    "strategy",
     "default_root_dir",
     "profiler",
     "detect_anomaly",

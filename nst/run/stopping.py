@@ -12,6 +12,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from nst.distributed.strategy import launched
+
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """The signals of Ctrl-C, of a system or scheduler that asks a process to end, and of a closed terminal."""
 
@@ -41,6 +43,11 @@ class Stop:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
+    def listen_again(self) -> None:
+        """Takes the signals back from Lightning, whose handler sends a message to all processes, which may hang."""
+        for number in self._before:
+            signal.signal(number, self._note)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -58,7 +65,8 @@ class Stop:
             self._leave_terminal()
         if not (self.stepping and first):
             raise KeyboardInterrupt
-        print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
+        if not launched():  # the process that has started this one says it
+            print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
 
     def _leave_terminal(self) -> None:
         """Discards all later output: printing to a closed terminal is an error, and the run would fail."""
@@ -80,6 +88,10 @@ class StopAfterStep(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.stop.stepping = True
+        if trainer.world_size > 1:
+            self.stop.listen_again()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        number = pl_module.processes.largest(self.stop.number or 0)  # a signal to one process stops them all
+        self.stop.number = signal.Signals(int(number)) if number else None
         trainer.should_stop = trainer.should_stop or self.stop.number is not None

@@ -1,29 +1,31 @@
-"""Bands of rows, and the rows beyond a picture's upper and lower border.
+"""Bands of rows, and the rows beyond the borders of what a process answers for.
 
-A band consists of its own rows and a halo, the rows above and below on which the results of its own rows depend. Beyond
-the picture's border there is no halo or, where pictures tile, a halo of rows of the opposite border. For such a halo
-the buffer that bands are cut from has a margin of copied rows, which is filled before bands are read; in the backward
-pass the margin's gradient is added to the rows that were copied, which is the adjoint of filling the margin.
+A band consists of its own rows and a halo, the rows above and below on which the results of its own rows depend. The
+halo ends at the picture's border or, where pictures tile, goes on at the opposite border. A process holds the rows of
+its share of each stage's input, with a margin for the halo's rows that lie beyond: they are copied from the opposite
+border, or sent by the processes that have them, before bands are read. In the backward pass the margin's gradient goes
+back to the rows that were copied, and is added there: the adjoint of filling the margin.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nst.distributed.processes import Processes, Share
+
 
 class Band(NamedTuple):
-    """A band of rows of a stage's input.
+    """A band of rows of a stage's input, counted from the first row of the process's share.
 
     Attributes:
         start: The first of the band's own rows.
         stop: The row after the last of the band's own rows.
-        top: The first row of the halo above; below 0 for a row beyond the upper border.
-        bottom: The row after the last row of the halo below; above the height for a row beyond the lower border.
+        top: The first row of the halo above; below 0 for a row of the margin.
+        bottom: The row after the last row of the halo below; above the number of rows for a row of the margin.
     """
 
     start: int
@@ -40,7 +42,7 @@ class Band(NamedTuple):
 
     @property
     def own(self) -> slice:
-        """The band's own rows, counted from the first row of the picture."""
+        """The band's own rows, counted from the first row of the share."""
         return slice(self.start, self.stop)
 
     @property
@@ -49,89 +51,121 @@ class Band(NamedTuple):
         return slice(self.start - self.top, self.stop - self.top)
 
 
-class Borders(ABC):
-    """The rows beyond the upper and the lower border, and the way of their gradient back into the picture."""
+class Margin(NamedTuple):
+    """The numbers of rows that a buffer has above and below the rows of a share."""
 
-    def bands(self, height: int, rows: int, halo: int) -> list[Band]:
-        """Cuts an input into bands of at most `rows` rows (an even number) that overlap by a halo.
+    above: int
+    below: int
 
-        Args:
-            height: Rows of the input.
-            rows: Rows of a band without its halo; if the input has no more rows, one band is the whole input.
-            halo: Rows of the halo above and below a band.
+
+class Borders:
+    """The rows around the bands of a stage's input.
+
+    Args:
+        share: The rows that the process answers for.
+        halo: Rows of the halo above and below a band.
+        wrap: Whether the picture tiles, so that a row beyond its border is a row of the opposite border.
+        processes: The processes that have the other rows.
+    """
+
+    def __init__(self, share: Share, halo: int, wrap: bool, processes: Processes) -> None:
+        self.share, self.halo, self.wrap, self.processes = share, halo, wrap, processes
+
+    def bands(self, rows: int) -> list[Band]:
+        """Cuts the share into bands of at most `rows` rows (an even number) that overlap by the halo.
+
+        If the share has no more rows, it is one band, without a halo where it is the whole picture; an empty share has
+        no band.
         """
+        height = self.share.rows
+        if height == 0:
+            return []
         if rows >= height:
-            return [Band(0, height, 0, height)]
+            return [Band(0, height, 0, height) if self.share.is_whole else self._band(0, height)]
         count = -(-height // rows)
         even = -(-height // count) + (-(-height // count)) % 2
-        cuts = [(a, min(a + even, height)) for a in range(0, height, even)]
-        return [Band(a, b, *self.within(a - halo, b + halo, height)) for a, b in cuts]
+        return [self._band(top, min(top + even, height)) for top in range(0, height, even)]
 
-    @abstractmethod
-    def within(self, top: int, bottom: int, height: int) -> tuple[int, int]:
-        """Limits the rows from `top` to `bottom` to the rows that an input of some height can supply."""
+    def _band(self, start: int, stop: int) -> Band:
+        return Band(start, stop, *self.within(start - self.halo, stop + self.halo))
 
-    @abstractmethod
+    def within(self, top: int, bottom: int) -> tuple[int, int]:
+        """Limits the rows from `top` to `bottom` to rows that there are."""
+        if self.wrap:
+            return top, bottom
+        return max(top, -self.share.start), min(bottom, self.share.height - self.share.start)
+
+    def margin(self, bands: Sequence[Band]) -> Margin:
+        """Returns the margin that a buffer needs for its bands."""
+        return Margin(-bands[0].top, bands[-1].bottom - self.share.rows) if bands else Margin(0, 0)
+
+    def indices(self, band: Band, device: torch.device) -> Tensor:
+        """Returns which rows of the whole picture the rows of a band and its halo are."""
+        rows = torch.arange(band.top, band.bottom, device=device) + self.share.start
+        return rows % self.share.height
+
     def rows(self, picture: Tensor, band: Band) -> Tensor:
-        """Returns the rows of a band and its halo, cut from a picture without a margin, (1, 3, H, W)."""
+        """Returns the rows of a band and its halo, cut from the whole picture, (1, 3, H, W)."""
+        top, bottom = self.share.start + band.top, self.share.start + band.bottom
+        if top >= 0 and bottom <= self.share.height:
+            return picture[:, :, top:bottom]
+        return picture.index_select(2, self.indices(band, picture.device))
 
-    @abstractmethod
-    def fill(self, x: Tensor, margin: int) -> None:
-        """Fills the margin above and below a buffer, (1, C, margin + h + margin, w), in place."""
+    def fill(self, x: Tensor, margin: Margin) -> None:
+        """Fills the margin of a buffer, (1, C, above + h + below, w), in place."""
+        lent, borrowed, own = self._moves(x.device, margin)
+        incoming = {rank: x.new_empty(*x.shape[:2], len(rows), x.shape[3]) for rank, rows in borrowed.items()}
+        self.processes.swap({rank: x.index_select(2, rows) for rank, rows in lent.items()}, incoming)
+        for rank, rows in borrowed.items():
+            x.index_copy_(2, rows, incoming[rank])
+        for to, source in own:
+            x.index_copy_(2, to, x.index_select(2, source))
 
-    @abstractmethod
-    def fold(self, gradient: Tensor, margin: int) -> None:
+    def fold(self, gradient: Tensor, margin: Margin) -> None:
         """Adds the margin's gradient to the gradient of the rows that were copied, in place: the adjoint of `fill`."""
+        lent, borrowed, own = self._moves(gradient.device, margin)
+        shape = gradient.shape
+        incoming = {rank: gradient.new_empty(*shape[:2], len(rows), shape[3]) for rank, rows in lent.items()}
+        self.processes.swap({rank: gradient.index_select(2, rows) for rank, rows in borrowed.items()}, incoming)
+        for rank, rows in lent.items():
+            gradient.index_add_(2, rows, incoming[rank])
+        for to, source in own:
+            gradient.index_add_(2, source, gradient.index_select(2, to))
 
+    def _moves(
+        self, device: torch.device, margin: Margin
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Returns which rows of the buffer go where.
 
-class Cut(Borders):
-    """No rows beyond the borders: the network pads a band there as it pads a whole picture."""
+        Returns:
+            The rows that other processes borrow, by rank; the rows of the margin that are borrowed, by rank; and rows
+            of the margin with the rows of this share that they copy.
+        """
+        me, lent, borrowed = self.share.rank, dict[int, Tensor](), dict[int, Tensor]()
+        own: list[tuple[Tensor, Tensor]] = []
+        for rank in range(len(self.share.bounds) - 1):
+            share, (above, below) = self.share.of(rank), margin
+            if rank != me:
+                above, below = self._margin_of(share)
+            rows = [*range(-above, 0), *range(share.rows, share.rows + below)]
+            owners: dict[int, list[tuple[int, int]]] = {}
+            for row in rows:
+                source = (share.start + row) % share.height
+                owner = next(i for i in range(len(share.bounds) - 1) if source < share.bounds[i + 1])
+                owners.setdefault(owner, []).append((row + above, source - share.of(owner).start))
+            for owner, pairs in owners.items():
+                to, source_rows = (torch.tensor(x, device=device) for x in zip(*pairs, strict=True))
+                if rank == me == owner:
+                    own.append((to, source_rows + margin.above))
+                elif rank == me:
+                    borrowed[owner] = to
+                elif owner == me:
+                    lent[rank] = source_rows + margin.above
+        return lent, borrowed, own
 
-    def within(self, top: int, bottom: int, height: int) -> tuple[int, int]:
-        return max(top, 0), min(bottom, height)
-
-    def rows(self, picture: Tensor, band: Band) -> Tensor:
-        return picture[:, :, band.top : band.bottom]
-
-    def fill(self, x: Tensor, margin: int) -> None:
-        """There is no margin."""
-
-    def fold(self, gradient: Tensor, margin: int) -> None:
-        """There is no margin."""
-
-
-class Wrap(Borders):
-    """The rows of the opposite border, as in a picture that tiles."""
-
-    def within(self, top: int, bottom: int, height: int) -> tuple[int, int]:
-        return top, bottom
-
-    def rows(self, picture: Tensor, band: Band) -> Tensor:
-        if band.top >= 0 and band.bottom <= picture.shape[2]:
-            return picture[:, :, band.top : band.bottom]
-        return picture.index_select(2, torch.arange(band.top, band.bottom, device=picture.device) % picture.shape[2])
-
-    def fill(self, x: Tensor, margin: int) -> None:
-        for border, opposite in self._borders(x, margin):
-            border.copy_(x.index_select(2, opposite))
-
-    def fold(self, gradient: Tensor, margin: int) -> None:
-        for border, opposite in self._borders(gradient, margin):
-            gradient.index_add_(2, opposite, border.clone())
-
-    def _borders(self, x: Tensor, margin: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the margins above and below, (1, C, margin, w), each with the indices of the rows that it copies."""
-        height = x.shape[2] - 2 * margin
-        for first in (-margin, height) if margin else ():
-            rows = torch.arange(first, first + margin, device=x.device)
-            yield x[:, :, first + margin : first + 2 * margin], rows % height + margin
-
-
-def borders_of(padding: str) -> Borders:
-    """Returns the borders that go with a network's padding."""
-    return Wrap() if padding == "circular" else Cut()
-
-
-def margin_of(cuts: Sequence[Band]) -> int:
-    """Returns the rows of margin that a buffer needs above and below, given its bands."""
-    return -cuts[0].top
+    def _margin_of(self, share: Share) -> Margin:
+        """Returns the margin of another process."""
+        if share.rows == 0:
+            return Margin(0, 0)
+        other = Borders(share, self.halo, self.wrap, self.processes)
+        return other.margin(other.bands(share.rows))

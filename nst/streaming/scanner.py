@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
-from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,14 +12,16 @@ import torch.nn.functional as nnf
 from torch import Tensor
 from torch.optim import Optimizer
 
+from nst.distributed.processes import ALONE, Processes, Share
 from nst.errors import InputError, check_choice
 from nst.losses.distance import StyleDistance
 from nst.losses.functional import PART
-from nst.losses.statistics import Observers, PixelObserver, Pooled, Statistics, add_gradient_by_autograd
+from nst.losses.statistics import Observers, Pooled, Statistics, over
 from nst.machine import memory
 from nst.machine.numerics import plain
 from nst.network.features import Features
 from nst.streaming.convolutions import KEPT, Method, usable
+from nst.streaming.nodes import NetworkStatistics, PixelStatistics, put_back, rows_and_below
 from nst.streaming.plan import Plan, Streaming, choose
 from nst.streaming.stages import Stage, stages
 from nst.streaming.walk import OnBand, Visit, Walk, empty
@@ -31,92 +31,6 @@ log = logging.getLogger(__name__)
 LOADED, OVERHEAD = 280 << 20, 100 << 20
 """Bytes that a run takes besides tensors: for libraries that are loaded beyond torch, Lightning above all; and for
 later allocations, such as the logger's, and freed memory that the allocator cannot use again."""
-
-
-class _Statistics(torch.autograd.Function):
-    """The autograd node from a picture to the statistics of its activations, flattened to tensors."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, picture: Tensor, walk: Walk, observed: Observers, sums: dict[str, Statistics], keep: bool
-    ) -> Any:
-        def visit(layer: str, y: Tensor, rows: slice) -> None:
-            for name, observer in observed.observers(layer).items():
-                part = observer.statistics(y, rows)
-                sums[name] = sums[name] + part if name in sums else part
-
-        with plain(picture.device):
-            walk.forward(picture, visit, keep)
-        ctx.picture, ctx.walk, ctx.observed, ctx.form = picture, walk, observed, _form(sums)
-        ctx.set_materialize_grads(False)
-        return _flat(sums)
-
-    @staticmethod
-    def backward(ctx: Any, *flat: Tensor | None) -> Any:
-        cotangents = _put_back(flat, ctx.form)
-
-        def add(layer: str, gradient: Tensor, y: Tensor, rows: slice) -> None:
-            for name, observer in ctx.observed.observers(layer).items():
-                if any(part is not None for part in cotangents[name].flatten()):
-                    observer.add_gradient(gradient, y, cotangents[name], rows)
-
-        with plain(ctx.picture.device):
-            pulled = {layer for layer in ctx.walk.features.layers if ctx.observed.observers(layer)}
-            gradient = ctx.walk.backward(add, pulled)
-        return gradient, None, None, None, None
-
-
-class _PixelStatistics(torch.autograd.Function):
-    """The autograd node from a picture to one observer's statistics of its pixels, flattened, in bands of rows."""
-
-    @staticmethod
-    def forward(ctx: Any, picture: Tensor, observer: PixelObserver, form: dict[str, Statistics], rows: int) -> Any:
-        parts = (observer.pixel_statistics(*band) for band in _rows_and_below(picture, rows))
-        sums = reduce(operator.add, parts)
-        form["sums"] = sums
-        ctx.picture, ctx.observer, ctx.form, ctx.rows = picture, observer, _form(form), rows
-        ctx.set_materialize_grads(False)
-        return sums.flatten()
-
-    @staticmethod
-    def backward(ctx: Any, *flat: Tensor | None) -> Any:
-        gradient = torch.zeros_like(ctx.picture)
-        cotangent = _put_back(flat, ctx.form)["sums"]
-        parts = (_rows_and_below(x, ctx.rows) for x in (ctx.picture, gradient))
-        for (own, below, last), (into, into_below, _) in zip(*parts, strict=True):
-            count = own.shape[2]
-            with torch.enable_grad():
-                both = torch.cat([own, below], dim=2).detach().requires_grad_()
-                sums = ctx.observer.pixel_statistics(both[:, :, :count], both[:, :, count:], last)
-            found = torch.zeros_like(both)
-            add_gradient_by_autograd(sums, both, cotangent, found)
-            into += found[:, :, :count]
-            into_below += found[:, :, count:]
-        return gradient, None, None, None
-
-
-def _rows_and_below(picture: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Yields bands of rows, each with the row under it (the first row for the last band) and whether it is the last."""
-    height = picture.shape[2]
-    for top in range(0, height, rows):
-        last = top + rows >= height
-        below = 0 if last else top + rows
-        yield picture[:, :, top : top + rows], picture[:, :, below : below + 1], last
-
-
-def _flat(sums: Mapping[str, Statistics]) -> tuple[Tensor, ...]:
-    return tuple(tensor for found in sums.values() for tensor in found.flatten())
-
-
-def _form(sums: Mapping[str, Statistics]) -> dict[str, Statistics]:
-    """Returns statistics with None for each tensor: a tensor would hold the graph that holds the tensor."""
-    return {name: found.unflatten([None] * len(found.flatten())) for name, found in sums.items()}
-
-
-def _put_back(flat: Iterable[Any], form: Mapping[str, Statistics]) -> dict[str, Statistics]:
-    """Puts flattened statistics, or their gradients, back into statistics of a form."""
-    rest = iter(flat)
-    return {name: found.unflatten([next(rest) for _ in found.flatten()]) for name, found in form.items()}
 
 
 class Scanner:
@@ -129,6 +43,8 @@ class Scanner:
         available: Bytes that the scanner may take, besides the picture, the network's weights and the targets.
         device: The device on which pictures will be when the network runs; None for the device that they are on.
         method: How convolutions are computed; `winograd` and `auto` fall back on `direct` (see `convolutions.usable`).
+        processes: The processes that run the network together, each on its share of a picture's rows. Rows of a layer
+            are then counted from the share's first row, and the statistics are those of all processes.
 
     Attributes:
         on_band: Callback, called after each band of rows; never called where the network runs on whole pictures.
@@ -144,12 +60,14 @@ class Scanner:
         available: float = math.inf,
         device: torch.device | None = None,
         method: Method = "auto",
+        processes: Processes = ALONE,
     ) -> None:
         check_choice("model.streaming", mode, Streaming)
         check_choice("model.convolution", method, Method)
         self.mode: Streaming
         self.method, self._wanted = usable(method), method
         self.features, self.mode, self.available, self.device = features, mode, available, device
+        self.processes = processes
         self._available_now = math.inf  # bytes now, in a resumed run that keeps its earlier figure
         self.on_band: OnBand = lambda done, of: None
         self._stages: dict[tuple[torch.device, torch.dtype, Method], list[Stage]] = {}
@@ -157,31 +75,48 @@ class Scanner:
     def statistics(self, picture: Tensor, observed: Observers) -> dict[str, Statistics]:
         """Returns the statistics, differentiable, that observers gather of a picture, (1, 3, H, W), by name."""
         keep = torch.is_grad_enabled() and picture.requires_grad
-        walk, form = self._walk(picture), dict[str, Statistics]()
-        found = _put_back(_Statistics.apply(picture, walk, observed, form, keep), form)
-        rows = min(walk.rows[0], max(1, PART // picture[:, :, 0].numel()))
+        walk, form = self._walk(picture, self.processes), dict[str, Statistics]()
+        found = put_back(NetworkStatistics.apply(picture, walk, observed, form, keep), form)
+        rows = max(1, min(walk.rows[0], PART // picture[:, :, 0].numel()))
         for name, observer in observed.pixel_observers.items():
             form = dict[str, Statistics]()
-            if rows >= picture.shape[2]:
-                found[name] = observer.pixel_statistics(*next(_rows_and_below(picture, rows)))
+            share = walk.share(picture.shape[2])
+            if rows >= picture.shape[2] and share.is_whole and self.processes.count == 1:
+                found[name] = observer.pixel_statistics(*next(rows_and_below(picture, share, rows)))
                 continue
-            found[name] = _put_back(_PixelStatistics.apply(picture, observer, form, rows), form)["sums"]
+            found[name] = put_back(PixelStatistics.apply(picture, observer, form, walk, rows), form)["sums"]
         return found
 
+    def own(self, layer: str, height: int) -> slice:
+        """Returns the rows of a layer that this process answers for, given the height of the picture."""
+        stride, rows = self.features.stride(layer), self.features.shape(layer, height, 1)[1]
+        return self._share(height).scaled(stride, rows).own
+
+    def total(self, value: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
+        return self.processes.add(value.clone())
+
+    def _share(self, height: int) -> Share:
+        return self.processes.share(height, self.features.stride(self.features.sequence[-1]))
+
     @torch.no_grad()
-    def activations(self, picture: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Returns the activations of a picture, (1, 3, H, W), at some layers, in the network's own precision."""
+    def activations(self, picture: Tensor, layers: Iterable[str], whole: bool = False) -> dict[str, Tensor]:
+        """Returns the activations of a picture, (1, 3, H, W), at some layers, in the network's own precision.
+
+        With `whole`, all rows; without, the rows that this process answers for.
+        """
         maps: dict[str, Tensor] = {}
         wanted = set(layers)
 
         def visit(layer: str, y: Tensor, rows: slice) -> None:
             if layer in wanted:
                 if layer not in maps:
-                    shape = (len(y), *self.features.shape(layer, *picture.shape[2:]))
-                    maps[layer] = empty(shape, y)
+                    channels, height, width = self.features.shape(layer, *picture.shape[2:])
+                    own = slice(0, height) if whole else self.own(layer, picture.shape[2])
+                    maps[layer] = empty((len(y), channels, own.stop - own.start, width), y)
                 maps[layer][:, :, rows] = y
 
-        self._visit(picture, visit)
+        self._visit(picture, visit, ALONE if whole else self.processes)
         return maps
 
     @torch.no_grad()
@@ -205,22 +140,24 @@ class Scanner:
             if layer not in axes:
                 return
             side = size // self.features.stride(layer)  # positions of a cell's side
+            start, stop = (row + self.own(layer, picture.shape[2]).start for row in (rows.start, rows.stop))
             if side == 0:
-                deep.setdefault(layer, sums.new_empty(count, *self.features.shape(layer, *picture.shape[2:])[1:]))
-                deep[layer][:, rows] = torch.tensordot(axes[layer], y[0].float(), 1)
+                deep.setdefault(layer, sums.new_zeros(count, *self.features.shape(layer, *picture.shape[2:])[1:]))
+                deep[layer][:, start:stop] = torch.tensordot(axes[layer], y[0].float(), 1)
                 return
-            stop = min(rows.stop, rows_of_cells * side)
-            if rows.start < stop:
-                first, last = rows.start // side, -(-stop // side)
-                cells = torch.arange(rows.start, stop, device=y.device) // side - first
+            stop = min(stop, rows_of_cells * side)
+            if start < stop:
+                first, last = start // side, -(-stop // side)
+                cells = torch.arange(start, stop, device=y.device) // side - first
                 wide = nnf.avg_pool2d(y[:, :, : len(cells), : columns * side].float(), (1, side))[0] / side
                 band = wide.new_zeros(len(wide), last - first, columns).index_add_(1, cells, wide)
                 sums[:, first:last] += torch.tensordot(axes[layer], band, 1)
 
-        self._visit(picture, visit)
-        shape = rows_of_cells, columns
-        for x in deep.values():
-            sums += nnf.interpolate(x[None], shape, mode="bilinear", align_corners=False)[0]
+        self._visit(picture, visit, self.processes)
+        self.processes.add(sums)
+        for layer in (name for name in axes if name in deep):
+            whole = self.processes.add(deep[layer])[None]
+            sums += nnf.interpolate(whole, (rows_of_cells, columns), mode="bilinear", align_corners=False)[0]
         return sums
 
     @torch.no_grad()
@@ -241,15 +178,22 @@ class Scanner:
 
         def visit(layer: str, y: Tensor, rows: slice) -> None:
             if layer in distances:
-                part = distances[layer].statistics(y, None if guides is None else guides[layer][:, :, rows])
+                first = self.own(layer, picture.shape[2]).start
+                here = slice(first + rows.start, first + rows.stop)
+                part = distances[layer].statistics(y, None if guides is None else guides[layer][:, :, here])
                 found[layer] = found[layer] + part if layer in found else part
 
-        self._visit(picture, visit)
-        return found
+        self._visit(picture, visit, self.processes)
+        return over(self.processes, found)
 
     def plan(self, picture: Tensor) -> Plan:
-        """Returns the plan for a picture, (1, 3, H, W)."""
-        return choose(self.mode, self._stages_for(picture), picture.shape[2], picture.shape[3], self.available)
+        """Returns the plan for this process's rows of a picture, (1, 3, H, W)."""
+        return self._plan(picture, self.processes)
+
+    def _plan(self, picture: Tensor, processes: Processes) -> Plan:
+        height, width = picture.shape[2:]
+        rows = processes.share(height, self.features.stride(self.features.sequence[-1])).rows
+        return choose(self.mode, self._stages_for(picture), max(rows, 1), width, self.available)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what decides the sums to the last bit, as plain values."""
@@ -271,14 +215,14 @@ class Scanner:
             if any(self.plan(picture).needed > self._available_now for picture in pictures):
                 self.available = self._available_now
 
-    def _visit(self, picture: Tensor, visit: Visit) -> None:
-        walk = self._walk(picture)
+    def _visit(self, picture: Tensor, visit: Visit, processes: Processes) -> None:
+        walk = self._walk(picture, processes)
         with plain(picture.device):
             walk.forward(picture, visit, keep=False)
         memory.return_heap()  # steps need tensors of other sizes
 
-    def _walk(self, picture: Tensor) -> Walk:
-        plan = self.plan(picture)
+    def _walk(self, picture: Tensor, processes: Processes) -> Walk:
+        plan = self._plan(picture, processes)
         on_band = self.on_band if plan.streams else lambda done, of: None
         return Walk(
             self.features,
@@ -286,6 +230,7 @@ class Scanner:
             plan.rows,
             on_band,
             plan.returns_memory(min(self.available, self._available_now)),
+            processes,
         )
 
     def _stages_for(self, picture: Tensor) -> list[Stage]:
@@ -306,6 +251,7 @@ def scanner_for(
     coarse: Tensor | None = None,
     device: torch.device | None = None,
     method: Method = "auto",
+    processes: Processes = ALONE,
 ) -> Scanner:
     """Makes a scanner that works in the memory that a run has.
 
@@ -322,13 +268,14 @@ def scanner_for(
         device: The device of the run, to which the network and the pictures are moved later; None for the device of
             the picture.
         method: See Scanner.
+        processes: See Scanner; those of one machine share its memory.
 
     Raises:
         InputError: If the memory is too small, or the mode or the method is unknown.
     """
     device = device or picture.device
-    scanner = Scanner(features, mode, device=device, method=method)
-    there = memory.free(device) if budget is None else budget
+    scanner = Scanner(features, mode, device=device, method=method, processes=processes)
+    there = memory.free(device) // processes.local if budget is None else budget
     taken = 0 if budget is None else memory.held(device) + (LOADED if device.type == "cpu" else 0)
     if device.type != picture.device.type:  # the network is not there yet
         taken += sum(x.nbytes for x in features.buffers())

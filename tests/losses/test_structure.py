@@ -20,7 +20,8 @@ def loss_of(height: int, width: int, weighted: bool = False) -> tuple[StructureL
     target = torch.randn(1, 5, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     guide = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     made = StructureLoss()
-    made.set_target(target, *([guide, 1 - guide / 2] if weighted else []))
+    visible, weights = (guide, 1 - guide / 2) if weighted else (None, None)
+    made.set_target(target, visible, weights)
     return made, target
 
 

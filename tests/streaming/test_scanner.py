@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nst.distributed.processes import ALONE, Share
 from nst.errors import InputError, RunError
 from nst.losses.distance import DISTANCES
 from nst.losses.functional import moments
@@ -17,7 +18,7 @@ from nst.losses.statistics import Moments
 from nst.network import weights
 from nst.network.features import Features
 from nst.run.callbacks import Progress
-from nst.streaming.borders import Cut
+from nst.streaming.borders import Borders
 from nst.streaming.convolutions import Method
 from nst.streaming.plan import Plan, choose, streamed, whole
 from nst.streaming.scanner import Scanner, scanner_for
@@ -202,7 +203,7 @@ def test_without_a_gradient_nothing_is_kept() -> None:
 
 def test_bands_cover_every_row_once() -> None:
     for height in range(1, 70):
-        found = Cut().bands(height, 16, 4)
+        found = Borders(Share(0, (0, height)), 4, wrap=False, processes=ALONE).bands(16)
         assert [row for band in found for row in range(band.start, band.stop)] == list(range(height))
         assert all(band.start % 2 == band.top % 2 == 0 for band in found)
         assert all(max(0, band.start - 4) == band.top and band.bottom <= height for band in found)
@@ -317,12 +318,12 @@ def test_a_run_has_no_more_room_than_there_is() -> None:
 def test_a_run_with_less_room_than_before_keeps_its_bands_and_returns_memory() -> None:
     network, _, picture = made()
     scanner = Scanner(network, "on", available=10**9)
-    assert not scanner._walk(picture).returns_memory
+    assert not scanner._walk(picture, ALONE).returns_memory
     plan = scanner.plan(picture)
     scanner.available = plan.needed
     scanner.go_on_with({"room": 10**9}, [picture], same_bands=True)
     assert scanner.plan(picture) == plan
-    assert scanner._walk(picture).returns_memory
+    assert scanner._walk(picture, ALONE).returns_memory
 
 
 @pytest.mark.parametrize("optimizer", [lambda p: torch.optim.Adam(p, lr=0.02), lbfgs()], ids=["adam", "lbfgs"])

@@ -42,4 +42,4 @@ class ContentTerm(FeatureTerm):
             weights = level.emphasis if weights is None else level.emphasis * weights
         weighted, visible = (scan.spread(x, self.losses) for x in (weights, level.visible))
         for layer, loss in self.content.items():
-            loss.set_target(ContentTarget(activations[layer], weighted[layer], visible[layer]))
+            loss.set_target(ContentTarget(activations[layer], weighted[layer], visible[layer]), scan.total)

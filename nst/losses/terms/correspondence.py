@@ -102,7 +102,7 @@ class CorrespondenceTerm(FeatureTerm):
         weights = weights if level.visible is None else weights * level.visible
         weighted, visible = (scan.spread(x, self.compared) for x in (weights, level.visible))
         for layer, loss in self.compared.items():
-            loss.set_target(targets[layer], weighted[layer], visible[layer])
+            loss.set_target(targets[layer], weighted[layer], visible[layer], scan.total)
 
     def _sources(self, level: Level) -> Iterator[Source]:
         """Yields the turns of all paintings, place by place."""
@@ -144,9 +144,12 @@ class CorrespondenceTerm(FeatureTerm):
             columns_of_cells, last = source.inside.shape[1], first + source.inside.numel()
             used = [layer for layer, field in fields.items() if bool(((field >= first) & (field < last)).any())]
             for layer, activations in scan.painting(source.picture, used).items() if used else ():
-                stride, shape = scan.stride(layer), scan.shape(layer, *photograph.shape[2:])
-                targets.setdefault(layer, activations.new_zeros(1, *shape))
-                rows, columns = (torch.arange(n, device=activations.device) for n in shape[1:])
+                stride, own = scan.stride(layer), scan.own(layer, photograph.shape[2])
+                channels, _, width = scan.shape(layer, *photograph.shape[2:])
+                rows, columns = (
+                    torch.arange(a, b, device=activations.device) for a, b in ((own.start, own.stop), (0, width))
+                )
+                targets.setdefault(layer, activations.new_zeros(1, channels, len(rows), width))
                 field = fields[layer]
                 cell = field[(rows * stride // side).clamp(max=len(field) - 1)]
                 cell = cell[:, (columns * stride // side).clamp(max=field.shape[1] - 1)] - first

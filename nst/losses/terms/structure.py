@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from nst.losses.layers import EPSILON
+from nst.losses.layers import EPSILON, Total
 from nst.losses.objective import ALL, FeatureTerm, LayerLoss, Scan, shares
 from nst.losses.statistics import Value
 from nst.machine.numerics import plain
@@ -45,8 +45,10 @@ class StructureTerm(FeatureTerm):
     def set_targets(self, level: Level, scan: Scan) -> None:
         activations = scan.activations(level.content, self.losses)
         visible, shown = (scan.spread(x, self.losses) for x in (level.visible, subject(level)))
+        height, width = scan.extended(level.content).shape[2:]
         for layer, loss in self.structure.items():
-            loss.set_target(activations[layer], visible[layer], shown[layer])
+            place = scan.own(layer, height), scan.shape(layer, height, width)[1]
+            loss.set_target(activations[layer], visible[layer], shown[layer], place, scan.total)
 
 
 class StructureLoss(LayerLoss):
@@ -66,23 +68,33 @@ class StructureLoss(LayerLoss):
     total: Tensor
     pairs: Tensor
 
-    def set_target(self, target: Tensor, visible: Tensor | None = None, weights: Tensor | None = None) -> None:
+    def set_target(
+        self,
+        target: Tensor,
+        visible: Tensor | None = None,
+        weights: Tensor | None = None,
+        place: tuple[slice, int] | None = None,
+        total: Total = lambda value: value,
+    ) -> None:
         """Sets the target.
 
         Args:
             target: Activations, (1, C, h, w).
             visible: Weights of the positions in the mean of a place, (1, 1, h, w); None for 1 everywhere.
             weights: Weights of the places, as the mean weights of positions, (1, 1, h, w); None for 1 everywhere.
+            place: Which rows the target has, and of how many; None where it has all.
+            total: Sums over the processes that have the other rows.
         """
         wide = target.to(torch.promote_types(target.dtype, torch.float32))
-        self.over_rows, self.over_columns = (_means(side).to(wide) for side in target.shape[2:])
+        own, height = place or (ALL, target.shape[2])
+        self.over_rows, self.over_columns = _means(height)[:, own].to(wide), _means(target.shape[3]).to(wide)
         self.visible = visible
         ones = torch.ones_like(wide[:, :1])
         with plain(wide.device):
-            self.total = self._pooled(ones if visible is None else visible.to(wide))
-            weight = self._pooled(ones if weights is None else weights.to(wide))[self.total > 0]
+            self.total = total(self._pooled(ones if visible is None else visible.to(wide)))
+            weight = total(self._pooled(ones if weights is None else weights.to(wide)))[self.total > 0]
             self.pairs = weight[:, None] * weight / len(weight) ** 2
-            self.target = self._similarities(self.statistics(wide).value)
+            self.target = self._similarities(total(self.statistics(wide).value))
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         wide = features.to(self.over_rows.dtype)

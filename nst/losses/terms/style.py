@@ -71,7 +71,7 @@ class StyleTerm(FeatureTerm):
                 # a part of a painting that is too small for a layer has no position, and so no style, there
                 parts = [(weight, x) for weight, x in parts if x.positions > 0]
                 guide = guides[layer]
-                if parts and (guide is None or guide.any()):
+                if parts and (guide is None or scan.total(guide.sum()) > 0):
                     total = sum(weight for weight, _ in parts)
                     mixed = loss.distance.blend([x for _, x in parts], [weight / total for weight, _ in parts])
                     found[layer].append(StyleTarget(mixed, guide, place.share))
