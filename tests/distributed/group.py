@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from nst.distributed.processes import ALONE, Processes
 from nst.losses.coarse import CoarseView
@@ -140,5 +140,5 @@ def _work(rank: int, count: int, folder: Path, work: Callable[..., Any], given: 
 
 def together(count: int, folder: Path, work: Callable[..., Any], *given: Any) -> list[Any]:
     """Calls a function of a module in several processes, with their Processes last, and returns what each returned."""
-    mp.spawn(_work, (count, folder, work, given), nprocs=count)
+    spawn(_work, (count, folder, work, given), nprocs=count)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
