@@ -11,7 +11,19 @@ import pytest
 import nst
 
 ROOT = Path(nst.__file__).parent
-FLOORS = ["machine", "distributed", "pictures", "scene", "network", "losses", "streaming", "optimise", "run", "cli"]
+FLOORS = [
+    "machine",
+    "distributed",
+    "pictures",
+    "scene",
+    "network",
+    "losses",
+    "streaming",
+    "optimise",
+    "run",
+    "many",
+    "cli",
+]
 """Folders from the bottom up: what lies in one may import what lies in it or below."""
 
 VOCABULARY = ["errors", "types"]

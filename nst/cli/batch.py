@@ -1,4 +1,4 @@
-"""`nst batch`: a picture of each of many photographs, one after another in one process."""
+"""`nst batch`: a picture of each of many photographs, one after another in one process, or side by side."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nst.cli.explain import Parser
-from nst.cli.settings import JobCLI
+from nst.cli.explain import Parser, add_cluster_flags, cluster_of
+from nst.cli.settings import JobCLI, job_settings
 from nst.errors import InputError
-from nst.run.jobs import Job, JobRunner, check_distinct
+from nst.many.jobs import Job, JobRunner, check_distinct
 from nst.run.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,15 @@ def batch(args: Sequence[str], stop: Stop) -> int:
     parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
     parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
     parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
+    add_cluster_flags(parser)
     known, rest = parser.parse_known_args(list(args))
+    cluster = cluster_of(known)
     photographs = expanded(getattr(known, "data.content"))
     pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
     jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
     check_distinct(jobs)
-    return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs) else 0
+    outcomes = cluster.outcomes(jobs, job_settings, rest) if cluster else None
+    return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs, outcomes) else 0
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:

@@ -245,6 +245,11 @@ class FitCLI(LightningCLI):
         return path
 
 
+def job_settings(args: Sequence[str]) -> Callable[[Sequence[str]], JobCLI]:
+    """Returns what JobCLI.maker does, in a worker, which no signal asks to stop."""
+    return JobCLI.maker(args, Stop())
+
+
 def texts(tree: Any) -> Iterator[str]:
     """Yields all texts in nested settings, some of which may name files."""
     if isinstance(tree, str):

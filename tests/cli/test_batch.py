@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from nst.cli.main import main
+from nst.many.jobs import JobRunner
 from nst.network.features import Features
 from nst.optimise.targets import LevelScan
 from nst.run import record
-from nst.run.jobs import JobRunner
 from tests.helpers import TINY, draw, fit
 
 SMALL = [*TINY, "--data.size", "40", "--trainer.accelerator", "cpu", "--data.style", "painting.png"]

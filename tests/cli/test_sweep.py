@@ -104,7 +104,7 @@ def test_layers_are_swept_and_long_names_cut(pair: tuple[Path, Path]) -> None:
 
 def test_labels_grow_with_pictures() -> None:
     draw(Path("a.png"), (480, 320))
-    from nst.run.jobs import Job
+    from nst.many.jobs import Job
 
     sheet = lay_out([Job("a", [], Path("a.png"))] * 2, [], {"--x": ["1", "2"]})
     assert sheet.width > 2 * 480

@@ -1,0 +1,193 @@
+"""Many pictures by Ray: the same as one after another, also where workers and machines are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nst.cli.main import main
+from nst.cli.settings import job_settings
+from nst.errors import InputError
+from nst.many.cluster import Cluster
+from nst.many.jobs import Job, JobRunner
+from nst.pictures import images
+from nst.run import record
+from tests.helpers import draw
+
+ray = pytest.importorskip("ray", reason="Ray, of the extra `cluster`, is not installed")
+
+SETTINGS = ["--config", "{}", "--model.backbone", "compact", "--model.convolution", "direct", "--data.size", "64"]
+SETTINGS += ["--data.style", "painting.png", "--trainer.precision", "32-true", "--checkpoints.every_n_steps", "5"]
+SETTINGS += ["--trainer.accelerator", "cpu"]
+LOST = "lost.png"
+
+
+def photographs(count: int) -> list[Path]:
+    draw(Path("painting.png"), (44, 52), seed=99)
+    Path("photos").mkdir(exist_ok=True)
+    return [draw(Path(f"photos/{i:02}.png"), seed=i) for i in range(count)]
+
+
+def jobs_of(paths: Sequence[Path]) -> list[Job]:
+    Path("out").mkdir(exist_ok=True)
+    return [Job(str(path), [f"--data.content={path}"], Path("out") / path.name) for path in paths]
+
+
+def deadly_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
+    """Settings that end the worker which makes a certain photograph's picture."""
+    make = job_settings(args)
+
+    def settings(options: Sequence[str]) -> Any:
+        if any(LOST in option for option in options):
+            with open("deaths.txt", "a", encoding="utf-8") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make(options)
+
+    return settings
+
+
+@pytest.fixture
+def machines() -> Iterator[Any]:
+    """A cluster of three machines, as processes of this one."""
+    from ray.cluster_utils import Cluster as Machines
+
+    tests = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", tests["PYTHONPATH"])  # of workers, which import this module
+        found = Machines()
+        for _ in range(3):
+            found.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
+        ray.init(address=found.address, log_to_driver=False)
+        yield found
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_and_its_pictures_are_gone_on_with_elsewhere(machines: Any) -> None:
+    jobs = jobs_of(photographs(24))
+    args = [*SETTINGS, "--data.steps", "60"]
+    unfinished: list[str] = []
+
+    def remove() -> None:
+        while len(list(Path("out").glob("*.png"))) < 6 or len(list(Path("out").glob(".*.ckpt"))) < 3:
+            time.sleep(0.02)
+        unfinished.extend(path.name for path in Path("out").glob(".*.ckpt"))
+        machines.remove_node(sorted(machines.worker_nodes, key=str)[-1], allow_graceful=False)
+
+    threading.Thread(target=remove, daemon=True).start()
+    found = list(Cluster("auto").outcomes(jobs, job_settings, args))
+    assert sorted(job.name for job, _ in found) == sorted(job.name for job in jobs)
+    assert [outcome.line for _, outcome in found if outcome.kind != "made"] == []
+    records = {job.output.name: record.read(job.output) for job in jobs}
+    resumed = {name: x["resumed"] for name, x in records.items() if "resumed" in x}
+    assert 1 <= len(resumed) <= 3 and all(0 < step < 60 and step % 5 == 0 for step in resumed.values())
+    assert {f".{name}.ckpt" for name in resumed} <= {*unfinished}
+    assert all(x["steps"] == 60 and x["complete"] for x in records.values())
+    assert not list(Path("out").glob(".*"))
+    # a picture that was gone on with is the picture that one process makes
+    name, threads = next(iter(resumed)), torch.get_num_threads()
+    torch.set_num_threads(1)  # as Ray gives to a worker
+    JobRunner(job_settings(args)).make(job_settings(args)([f"--data.content=photos/{name}"]), Path("alone.png"))
+    torch.set_num_threads(threads)
+    assert torch.equal(images.load("alone.png").rgb, images.load(f"out/{name}").rgb)
+
+
+@pytest.mark.slow
+def test_the_command_makes_skips_and_fails_as_without_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    photographs(2)
+    Path("photos/no.png").write_text("no picture")
+    words = [*SETTINGS, "--data.steps", "3", "--data.content", "photos/*.png", "--output", "out", "--cluster", "local"]
+    assert main(["batch", *words]) == 1
+    first = capsys.readouterr().out
+    assert "3 pictures: 2 made, 0 skipped, 1 failed" in first and "failed   photos/no.png: Expected" in first
+    Path("photos/no.png").unlink()
+    sweep = [*SETTINGS, "--data.steps", "3", "--data.content", "photos/00.png", "--output", "sheet.png"]
+    assert main(["batch", *words]) == 0
+    assert "2 pictures: 0 made, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert main(["sweep", *sweep, "--model.style_weight", "1,10", "--cluster", "local", "--cluster.cpus", "0.5"]) == 0
+    assert "2 pictures: 2 made" in capsys.readouterr().out and Path("sheet.png").exists()
+
+
+@pytest.mark.slow
+def test_a_picture_that_ends_its_workers_is_told_and_the_others_are_made(machines: Any) -> None:
+    paths = [*photographs(3), draw(Path("photos") / LOST)]
+    found = {
+        job.name: outcome
+        for job, outcome in Cluster("auto").outcomes(jobs_of(paths), deadly_settings, [*SETTINGS, "--data.steps", "3"])
+    }
+    assert Path("deaths.txt").read_text() == "xxx"
+    assert found.pop(str(paths[-1])).line.endswith("lost.png: the worker that made it was lost 3 times")
+    assert [outcome.kind for outcome in found.values()] == ["made"] * 3
+
+
+def test_a_stopped_batch_goes_on_from_its_checkpoints(pair: tuple[Path, Path]) -> None:
+    args = [*SETTINGS, "--data.steps", "12"]
+    job = Job("photo.png", ["--data.content=photo.png"], Path("out/photo.png"))
+    Path("out").mkdir()
+    runner = JobRunner(job_settings(args), keeps=True)
+    settings = runner.settings(job.options)
+
+    class Cut(Exception):  # noqa: N818  # no error of anything
+        pass
+
+    begin = settings.begin
+
+    def cut_short() -> None:
+        begin()
+        step = settings.model.optimizer_step
+
+        def last(*given: Any, **more: Any) -> None:
+            if settings.trainer.global_step == 8:
+                raise Cut
+            step(*given, **more)
+
+        settings.model.optimizer_step = last
+
+    settings.begin = cut_short
+    with pytest.raises(Cut):
+        runner.make(settings, job.output)
+    assert Path("out/.photo.png.ckpt").exists() and not job.output.exists()
+    assert runner.outcome(job).line.endswith("gone on from step 5")
+    assert record.read(job.output)["resumed"] == 5 and not Path("out/.photo.png.ckpt").exists()
+    alone = JobRunner(job_settings(args))
+    assert alone.make(alone.settings(job.options), Path("alone.png")) == 0
+    assert torch.equal(images.load("alone.png").rgb, images.load(job.output).rgb)
+    assert runner.outcome(job).kind == "skipped"
+    # a checkpoint of other settings, or a damaged one, is no reason to fail
+    Path("out/.photo.png.ckpt").write_text("damaged")
+    job.output.unlink()
+    assert runner.outcome(job).kind == "made" and "resumed" not in record.read(job.output)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--cluster", "nowhere:1"], "Expected --cluster to be `local`, or a cluster that can be reached"),
+        (["--cluster", "local", "--cluster.cpus", "0"], "Expected --cluster.cpus to be above 0, but got 0"),
+        (["--cluster", "local", "--cluster.gpus", "1.5"], "Expected --cluster.gpus to be 0 to 1, or a whole number"),
+        (["--cluster.cpus", "2"], "Expected --cluster with --cluster.cpus, but it was not given"),
+        (["--trainer.devices", "2"], "Expected --trainer.devices to be 1 for many pictures, but got 2"),
+    ],
+)
+def test_wrong_clusters_are_told_in_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photographs(1)
+    assert main(["batch", *SETTINGS, "--data.content", "photos/*.png", "--output", "out", *words]) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
+
+
+def test_without_ray_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"Ray to be installed for --cluster.*'nst\[cluster\]'"):
+        Cluster("local")
