@@ -11,6 +11,8 @@ import logging
 import math
 import os
 import platform
+import re
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +113,7 @@ class Cluster:
         began = not ray.is_initialized()
         if began:
             try:
+                self._reach()
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except Exception as error:
                 raise InputError(
@@ -122,6 +125,11 @@ class Cluster:
         finally:
             if began:
                 ray.shutdown()  # which ends the tasks that are left
+
+    def _reach(self) -> None:
+        """Raises an OSError unless something listens at the address: Ray itself would wait for minutes."""
+        if match := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", self.address):
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
 
     def _places(self) -> int:
         """Returns how many pictures the cluster can make at once."""
