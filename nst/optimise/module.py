@@ -253,13 +253,14 @@ class StyleTransfer(LevelModule):
         Raises:
             RunError: If all attempts do harm; the picture is then the last good picture.
         """
+        assert self.level is not None  # begin_level set it
         own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         for tries in range(1, TRIES + 1):
             self.guard.open(self.picture, own)
             try:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
                 project(self.picture, own)
-                self.guard.close(self.picture)
+                self.guard.close(self.picture, last=batch_idx + 1 == self.level.steps)
                 break
             except DivergenceError as error:
                 self.guard.go_back(self.picture, error, again=tries < TRIES)
@@ -270,7 +271,6 @@ class StyleTransfer(LevelModule):
         if self.decay:
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
-        assert self.level is not None  # begin_level set it
         if self.pace.step(self.level, self.guard.objective):
             self.end_level()
 
