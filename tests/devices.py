@@ -7,10 +7,11 @@ wait until the device has done all that it was told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -99,3 +100,31 @@ def unwaited() -> Iterator[None]:
         yield
     finally:
         waiting = True
+
+
+class Unwaited(pl.Callback):
+    """Forbids to wait for the device in all steps but the last, which learns what is left to learn.
+
+    Args:
+        forbid: Returns a context that forbids it.
+
+    Attributes:
+        kinds: The type of the picture's device in each step.
+    """
+
+    def __init__(self, forbid: Callable[[], AbstractContextManager[None]]) -> None:
+        self.forbid, self.stack = forbid, ExitStack()
+        self.kinds: list[str] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            pl_module.begin_level(batch)  # whose targets may be waited for
+            self.stack.enter_context(self.forbid())
+        self.kinds.append(pl_module.picture.device.type)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == batch.steps - 2:
+            self.stack.close()
+
+    def on_exception(self, *_: Any) -> None:
+        self.stack.close()

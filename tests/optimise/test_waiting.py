@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +18,7 @@ from nst.optimise.optimizers import LaplacianAdam
 from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
 from nst.types import InputPath, Pixels
-from tests.devices import AWAY, Device, unwaited
+from tests.devices import AWAY, Device, Unwaited, unwaited
 from tests.helpers import run
 
 
@@ -49,32 +47,10 @@ class Abroad(StyleTransfer):
         return self
 
 
-class Unwaited(pl.Callback):
-    """Forbids waiting from the level's targets on until the run is over."""
-
-    def __init__(self) -> None:
-        self.stack = ExitStack()
-        self.steps = 0
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0:
-            pl_module.begin_level(batch)
-            self.stack.enter_context(unwaited())
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.steps += 1
-        if batch_idx == batch.steps - 2:  # the last step learns all that is left to learn
-            assert pl_module.picture.device.type == AWAY.type
-            self.stack.close()
-
-    def on_exception(self, *_: Any) -> None:
-        self.stack.close()
-
-
 def abroad(data: PictureData, **settings: Any) -> StyleTransfer:
-    watch = Unwaited()
+    watch = Unwaited(unwaited)
     made = run(Abroad("compact", **settings), data, callbacks=[watch])
-    assert watch.steps == sum(level.steps for level in data.levels)
+    assert watch.kinds == [AWAY.type] * data.levels[0].steps
     return made
 
 
