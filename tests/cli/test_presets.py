@@ -76,3 +76,20 @@ def test_a_run_without_a_config_is_starry_whatever_lies_in_the_folder() -> None:
     assert {key: made["model"][key] for key in starry["model"] if key != "optimizer"} == {
         key: value for key, value in starry["model"].items() if key != "optimizer"
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("from nst.cli.main import main; main(['presets']); main(['--help'])", ["torch", "lightning", "torchvision"]),
+        ("import nst.cli.batch, nst.cli.fit", ["tifffile", "tensorboard", "skimage"]),
+    ],
+)
+def test_what_a_command_does_not_need_is_not_loaded(code: str, left: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; print([x for x in {left} if x in sys.modules])"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.splitlines()[-1] == "[]"
