@@ -1,8 +1,8 @@
 """A device that no machine has, made up to test what a program asks of devices that are not the CPU.
 
-Its tensors are wrappers around the CPU's, and whatever is asked of them is looked at first: the device has no float64
-and no decompositions of matrices, and in a block of `unwaited` nothing may be asked for which a program would have to
-wait until the device has done all that it was told.
+Its tensors are wrappers around the CPU's, and whatever is asked of them is looked at first: the device has no float64,
+no decompositions of matrices and no antialiasing, and in a block of `unwaited` nothing may be asked for which a program
+would have to wait until the device has done all that it was told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 AWAY = torch.device("lazy", 0)  # a kind that torch knows by name, and that nothing is behind
-MISSING = ("linalg_eigh", "linalg_eigvalsh", "linalg_cholesky", "linalg_svd", "linalg_qr")
+MISSING = ("linalg_eigh", "linalg_eigvalsh", "linalg_cholesky", "linalg_svd", "linalg_qr", "2d_aa")
 ASKING = (
     *("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "argwhere", "allclose"),
     *("unique", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "_linalg_check_errors"),

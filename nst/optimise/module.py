@@ -29,7 +29,7 @@ from nst.network.weights import Backbone
 from nst.network.weights import load as load_weights
 from nst.optimise.guard import TRIES, DivergenceError, Guard
 from nst.optimise.loop import LevelModule
-from nst.optimise.optimizers import halve, project, resample_state, scheduled, tried
+from nst.optimise.optimizers import fused, halve, project, resample_state, scheduled, tried
 from nst.optimise.pace import Pace
 from nst.optimise.resume import FORMAT, check_fits, shown_picture
 from nst.optimise.starts import start
@@ -220,7 +220,7 @@ class StyleTransfer(LevelModule):
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its learning-rate schedule."""
-        return scheduled(self.make_optimizer([self.picture]), self.make_scheduler)
+        return scheduled(fused(self.make_optimizer([self.picture])), self.make_scheduler)
 
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.

@@ -66,7 +66,10 @@ def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False
         height, width = size
         image = resample(image.repeat(1, 1, 3, 1), (3 * height, image.shape[3]), mode)[:, :, height : 2 * height]
         return resample(image.repeat(1, 1, 1, 3), (height, 3 * width), mode)[..., width : 2 * width].contiguous()
-    return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
+    try:
+        return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
+    except NotImplementedError:  # a device without this kernel; levels change seldom
+        return resample(image.cpu(), size, mode).to(image)
 
 
 def extend(image: Tensor, margin: int) -> Tensor:

@@ -17,6 +17,8 @@ from nst.machine import numerics
 from nst.machine.numerics import exact
 from nst.optimise.module import StyleTransfer
 from nst.optimise.targets import LevelScan
+from nst.pictures.color import finished, to_lab
+from nst.pictures.geometry import resample
 from nst.scene.data import PictureData
 from nst.streaming.scanner import Scanner
 from nst.types import InputPath, Pixels, WeightsSource
@@ -43,6 +45,21 @@ def test_the_device_refuses_what_it_lacks(device: torch.device) -> None:
 def test_exact_is_float64_where_there_is_some(device: torch.device) -> None:
     for x in (torch.ones(3), torch.ones(3).to(device)):
         assert exact(x).dtype == torch.float64 and exact(x).device.type == "cpu"
+
+
+def test_a_device_without_antialiasing_has_the_cpus(device: torch.device) -> None:
+    x = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    for mode, wrap in (("bicubic", False), ("bilinear", True)):
+        found = resample(x.to(device), (6, 20), mode, wrap)
+        assert found.device == device
+        torch.testing.assert_close(found.cpu(), resample(x, (6, 20), mode, wrap))
+
+
+def test_pictures_get_their_colours_back_on_the_device(device: torch.device) -> None:
+    photograph, made = (torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    kept = torch.cat([photograph, (photograph[:, :1] > 0.5).float()], dim=1)
+    expected = finished(made, to_lab(photograph), kept)
+    torch.testing.assert_close(finished(made.to(device), to_lab(photograph), kept).cpu(), expected)
 
 
 def test_eigh_goes_by_way_of_the_cpu(device: torch.device) -> None:
