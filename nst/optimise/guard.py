@@ -58,7 +58,7 @@ class Guard:
         flags: The settings that lower the objective's values, by the values' names.
 
     Attributes:
-        objective: The objective of the picture before the latest step, a scalar; the last good one after a bad step.
+        objective: The objective of the picture before the latest step, a scalar; the lowest where a device found harm.
         lowest: The lowest objective of the level, as far as the host knows.
     """
 
@@ -106,7 +106,7 @@ class Guard:
         self._evaluations += 1
         if self._away is not None:
             self._away.judge(self._picture if first else None, total, values, self._rise)
-            self.objective, self._good = self._away.objective, self._away.good
+            self.objective = self._away.objective
             return
         objective = float(total)
         if not math.isfinite(objective):
@@ -203,12 +203,11 @@ class _Away:
     After a step that did harm, the picture stays the last good one, whatever the next steps do, until it is forgiven.
 
     Args:
-        good: The picture to go back to as long as no picture was good, (1, 3, H, W).
+        good: The last picture with a good objective, (1, 3, H, W), changed in place; at first the one to begin with.
         lowest: The lowest objective of the level so far.
         known: What `state_dict` returned; empty for a new level.
 
     Attributes:
-        good: The last picture with a good objective.
         lowest: The lowest objective of the level so far, a scalar.
         objective: The objective of the latest step, or the lowest one if the step did harm, a scalar.
     """
@@ -235,7 +234,7 @@ class _Away:
             fine &= total <= rise * self.lowest + NOISE
             self.objective = torch.where(fine, total, self.lowest)
             self.lowest = torch.where(fine, torch.minimum(total, self.lowest), self.lowest)
-            self.good = torch.where(fine, picture, self.good)
+            torch.where(fine, picture, self.good, out=self.good)
         self._harm = torch.maximum(self._harm, OBJECTIVE * (~fine).to(self._harm))
         self._names, self._seen = [*values], seen
 
@@ -244,7 +243,7 @@ class _Away:
         """Ends a step, and returns the verdicts on the steps that are at least `lag` steps old."""
         broken = ~picture.sum().isfinite() & (self._harm == 0)
         self._harm = self._harm + PICTURE * broken.to(self._harm)
-        picture.copy_(torch.where(self._harm == 0, picture, self.good))
+        torch.where(self._harm == 0, picture, self.good, out=picture)
         told = torch.cat([torch.stack([self._harm, self.lowest]), self._seen])
         self._told.append((told.to("cpu", non_blocking=True), _waiter(told.device)))
         return [self._verdict(*self._told.popleft()) for _ in range(len(self._told) - lag)]
