@@ -71,10 +71,11 @@ def main(args: Sequence[str] | None = None) -> int:
             *names, last = COMMANDS
             known = f"{', '.join(names)} or {last}"
             raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
-        with quiet_libraries(), stop:
+        with stop:
             module, _, name = COMMANDS[command].rpartition(".")
             run: Command = getattr(import_module(module), name)
-            return run(rest, stop)
+            with quiet_libraries():  # now, as libraries set their loggers' levels when they are loaded
+                return run(rest, stop)
     except (InputError, ModuleNotFoundError) as error:  # a callback may need the missing one
         return _fail(2, error)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe

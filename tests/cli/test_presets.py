@@ -93,3 +93,11 @@ def test_what_a_command_does_not_need_is_not_loaded(code: str, left: list[str]) 
         text=True,
     )
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_libraries_that_a_command_loads_are_quiet(pair: tuple[Path, Path]) -> None:
+    words = ["fit", "--config", "debug", *SMALL, "--data.content", str(pair[0]), "--data.style", str(pair[1])]
+    words += ["--trainer.accelerator", "cpu"]
+    done = subprocess.run([sys.executable, "-m", "nst", *words], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
