@@ -201,7 +201,7 @@ def test_without_a_gpu_there_are_no_figures(monkeypatch: pytest.MonkeyPatch) -> 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA GPU")
     bash = shutil.which("bash")
-    if bash is None:
+    if bash is None or sys.platform == "win32":
         pytest.skip("there is no bash")
     monkeypatch.setenv("PYTHON", sys.executable)
     done = subprocess.run([bash, str(ROOT / "benchmarks" / "gpu.sh")], check=False, capture_output=True, text=True)
