@@ -192,12 +192,13 @@ def pictures(pair: tuple[Path, Path], steps: int, **settings: Any) -> PictureDat
     return PictureData(InputPath(pair[0]), InputPath(pair[1]), Pixels(48), steps=steps, **settings)
 
 
-def run(model: StyleTransfer, data: PictureData, **settings: Any) -> StyleTransfer:
+def run(model: StyleTransfer, data: PictureData, ckpt_path: Path | None = None, **settings: Any) -> StyleTransfer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     torch.manual_seed(0)
     data.setup()
     levels = {"max_epochs": len(data.levels), "reload_dataloaders_every_n_epochs": 1}
-    pl.Trainer(enable_model_summary=False, **{**quiet, **levels, **settings}).fit(model, datamodule=data)
+    trainer = pl.Trainer(enable_model_summary=False, **{**quiet, **levels, **settings})
+    trainer.fit(model, datamodule=data, ckpt_path=ckpt_path)
     return model
 
 

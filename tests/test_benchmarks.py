@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 
 from benchmarks import all as figures
-from benchmarks import blind, convergence, quality, scale, sizes
+from benchmarks import blind, convergence, gpu, machine, quality, scale, sizes
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst.losses import functional as F
 from nst.losses.distances.frobenius import gram_distance
@@ -178,6 +180,35 @@ def test_all_figures_come_with_the_machine(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(sys, "argv", ["x", "--only", "nothing"])
     figures.main()
     assert "threads" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_figures_of_a_gpu_are_one_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["--device", "cpu", "--backbone", "compact", "--sizes", "48", "2", "--steps", "2", "--only", "in bands"]
+    monkeypatch.setattr(sys, "argv", ["x", *words, "--output", "figures.md"])
+    gpu.main()
+    lines = Path("figures.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == f"# {machine.described()['processor']}"
+    row, failed = (line.split(" | ") for line in lines if line.startswith(("| 48 ", "| 2 ")))
+    assert row[1] == "in bands" and all(float(cell.strip(" |")) > 0 for cell in row[2:])
+    assert failed[2].startswith("RuntimeError: Input and output sizes should be greater than 0")
+    shares = [float(line.split(" | ")[1].rstrip("%")) for line in lines if "% |" in line]
+    assert len(shares) == gpu.SHOWN and shares == sorted(shares, reverse=True) and 20 < sum(shares) <= 100
+
+
+def test_without_a_gpu_there_are_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA GPU")
+    bash = shutil.which("bash")
+    if bash is None or sys.platform == "win32":
+        pytest.skip("there is no bash")
+    monkeypatch.setenv("PYTHON", sys.executable)
+    done = subprocess.run([bash, str(ROOT / "benchmarks" / "gpu.sh")], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(
+        "Expected a CUDA GPU that torch can use"
+    )
+    assert done.stderr.count("\n") == 1 and not Path("gpu.md").exists()
 
 
 @pytest.mark.slow

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from nst.cli.explain import Parser, add_cluster_flags, cluster_of
+from nst.cli.explain import Parser
 from nst.cli.settings import JobCLI, job_settings
 from nst.errors import InputError
+from nst.many import cluster
 from nst.many.jobs import Job, JobRunner, check_distinct
 from nst.run.stopping import Stop
 
@@ -21,14 +22,14 @@ def batch(args: Sequence[str], stop: Stop) -> int:
     parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
     parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
     parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
-    add_cluster_flags(parser)
+    cluster.add_flags(parser)
     known, rest = parser.parse_known_args(list(args))
-    cluster = cluster_of(known)
+    machines = cluster.chosen(known)
     photographs = expanded(getattr(known, "data.content"))
     pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
     jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
     check_distinct(jobs)
-    outcomes = cluster.outcomes(jobs, job_settings, rest) if cluster else None
+    outcomes = machines.outcomes(jobs, job_settings, rest) if machines else None
     return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs, outcomes) else 0
 
 

@@ -10,7 +10,6 @@ from dataclasses import fields
 from typing import NoReturn
 
 from nst.errors import InputError, nearest, one_line
-from nst.many.cluster import Cluster
 from nst.scene.styles import Region, Style
 from nst.types import WORDS
 
@@ -64,29 +63,3 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help")
-
-
-def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say where many pictures are made side by side."""
-    parser.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="Make the pictures side by side, by Ray: `local`, `auto` for the cluster that this machine belongs to, or "
-        "`ray://host:port`. All its machines have to see the same files.",
-    )
-    parser.add_argument("--cluster.cpus", type=float, metavar="N", help="Cores for a picture; 1 by default.")
-    parser.add_argument(
-        "--cluster.gpus", type=float, metavar="N", help="GPUs for a picture, such as 0.25; 0 by default."
-    )
-
-
-def cluster_of(known: argparse.Namespace) -> Cluster | None:
-    """Returns where pictures are made side by side; None for one after another in this process."""
-    given = {name: getattr(known, f"cluster.{name}") for name in ("cpus", "gpus")}
-    resources = {name: value for name, value in given.items() if value is not None}
-    if known.cluster is not None:
-        return Cluster(known.cluster, **resources)
-    if resources:
-        name = next(iter(resources))
-        raise InputError(f"Expected --cluster with --cluster.{name}, but it was not given; add --cluster local")
-    return None

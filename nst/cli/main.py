@@ -8,24 +8,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-from nst.cli.batch import batch
-from nst.cli.export import export
-from nst.cli.fit import fit
-from nst.cli.presets import show_presets
-from nst.cli.sweep import sweep
-from nst.distributed.strategy import is_first, launched
+from nst.distributed.ranks import is_first, launched
 from nst.errors import InputError, LostProcessError, RunError, nearest, one_line
 from nst.machine import clock
 from nst.machine.quiet import quiet_libraries
 from nst.run.stopping import Stop
 
 log = logging.getLogger(__name__)
+
+Command = Callable[[Sequence[str], Stop], int]
 
 HELP = f"""nst {version("nst")}: neural style transfer
 
@@ -38,7 +33,14 @@ HELP = f"""nst {version("nst")}: neural style transfer
 Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
 
 
-COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep, "presets": show_presets}
+COMMANDS = {
+    "fit": "nst.cli.fit.fit",
+    "export": "nst.cli.export.export",
+    "batch": "nst.cli.batch.batch",
+    "sweep": "nst.cli.sweep.sweep",
+    "presets": "nst.cli.presets.show_presets",
+}
+"""The function of each command, which is imported when the command is given: torch takes seconds to load."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -71,22 +73,38 @@ def main(args: Sequence[str] | None = None) -> int:
             *names, last = COMMANDS
             known = f"{', '.join(names)} or {last}"
             raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
-        with quiet_libraries(), stop:
-            return COMMANDS[command](rest, stop)
-    except (InputError, MisconfigurationException, ModuleNotFoundError) as error:  # a callback may need the missing one
+        with stop:
+            module, _, name = COMMANDS[command].rpartition(".")
+            run: Command = getattr(import_module(module), name)
+            with quiet_libraries():  # now, as libraries set their loggers' levels when they are loaded
+                return run(rest, stop)
+    except (InputError, ModuleNotFoundError) as error:  # a callback may need the missing one
         return _fail(2, error)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except (RunError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+    except (RunError, OSError, MemoryError) as error:
         return _fail(1, error)
     except (KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and stop.number is None:  # such as after --help
             raise
         print(f"nst: stopped by {(stop.number or signal.SIGINT).name}", file=sys.stderr)
         return stop.code
+    except Exception as error:
+        code = _code_of_libraries(error)
+        if code is None:
+            raise
+        return _fail(code, error)
     finally:
         notices.removeHandler(handler)
+
+
+def _code_of_libraries(error: Exception) -> int | None:
+    """Returns the exit code of an error that a library has for people; None for any other."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from torch import OutOfMemoryError
+
+    return 2 if isinstance(error, MisconfigurationException) else 1 if isinstance(error, OutOfMemoryError) else None
 
 
 def _fail(code: int, error: BaseException) -> int:

@@ -15,7 +15,6 @@ import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard.summary import hparams
 
 from nst.cli import presets
 from nst.cli.explain import explain, explained
@@ -28,11 +27,11 @@ from nst.pictures import files
 from nst.pictures.images import Picture
 from nst.run import checkpoints, record
 from nst.run import flags as trainer
-from nst.run.callbacks import Checkpoints, Progress, Result, Snapshots
+from nst.run.callbacks import Checkpoints, Progress, Result, Snapshots, StopAfterStep
 from nst.run.folders import LOGS, Curves, RunFolder, folder_of
 from nst.run.record import Record
 from nst.run.replay import Replay
-from nst.run.stopping import Stop, StopAfterStep
+from nst.run.stopping import Stop
 from nst.scene.data import PictureData, sample_path
 from nst.scene.styles import Region, Style
 from nst.streaming import convolutions
@@ -61,6 +60,8 @@ class SaveConfig(SaveConfigCallback):
         settings = _flat(yaml.safe_load(text), ("model.", "data.", "trainer.precision", "seed"))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
+                from torch.utils.tensorboard.summary import hparams  # which the logger has loaded by now
+
                 logger.experiment.add_text("settings", f"```yaml\n{text}\n```")
                 for summary in hparams(settings, {"total": None}):
                     logger.experiment.file_writer.add_summary(summary)

@@ -13,9 +13,10 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
-from nst.cli.explain import Parser, add_cluster_flags, cluster_of
+from nst.cli.explain import Parser
 from nst.cli.settings import JobCLI, job_settings
 from nst.errors import InputError
+from nst.many import cluster
 from nst.many.jobs import Job, JobRunner
 from nst.pictures import files, images
 from nst.run.stopping import Stop
@@ -31,9 +32,9 @@ def sweep(args: Sequence[str], stop: Stop) -> int:
         "The first with several goes across the sheet, the others down. Commas inside brackets separate nothing.",
     )
     parser.add_argument("--output", required=True, help="The sheet; its pictures are kept in a folder of its name.")
-    add_cluster_flags(parser)
+    cluster.add_flags(parser)
     known, rest = parser.parse_known_args(list(args))
-    cluster = cluster_of(known)
+    machines = cluster.chosen(known)
     output, fixed, axes = Path(known.output), *swept(rest)
     files.check_output(output)
     folder = output.with_suffix("")
@@ -45,7 +46,7 @@ def sweep(args: Sequence[str], stop: Stop) -> int:
         *(str(job.output) for job in jobs),
     ]
     files.check_overwrites(output, read)
-    failed = runner.work(jobs, cluster.outcomes(jobs, job_settings, fixed) if cluster else None)
+    failed = runner.work(jobs, machines.outcomes(jobs, job_settings, fixed) if machines else None)
     sheet = images.decode(lay_out(jobs, failed, axes)).rgb
     images.save(sheet, output, metadata=yaml.safe_dump({"command": shlex.join(["nst", "sweep", *args])}))
     print(f"sheet     {output}")

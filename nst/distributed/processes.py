@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from nst.errors import LostProcessError, RunError
+
+Shares = Literal["even", "measured"]
+"""How processes share the rows of a picture: the same number for each, or more for those that are faster."""
 
 
 class Share(NamedTuple):

@@ -21,14 +21,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from nst.distributed.processes import Processes, lost, lost_message
+from nst.distributed.ranks import LAUNCHER, launched
 from nst.machine import threads
-
-LAUNCHER = "NST_LAUNCHER"
-"""The environment variable in which a process tells those that it starts its own number."""
 
 LOOK, PATIENCE = 0.5, 8.0
 """Seconds between two looks at whether the other processes of this machine are there, and seconds in which a process
@@ -111,16 +108,6 @@ class _Launcher(_SubprocessScriptLauncher):
     def _kill(self) -> None:
         for process in self.procs:
             process.kill()
-
-
-def is_first() -> bool:
-    """Whether this is the first process, as the environment says: the one that prints and writes."""
-    return not getattr(rank_zero_only, "rank", 0)
-
-
-def launched() -> bool:
-    """Whether this process was started by another one, for the same run, which is still there."""
-    return os.environ.get(LAUNCHER) == str(os.getppid())
 
 
 def _watch(is_lost: Callable[[], bool], end: Callable[[], None] = lambda: None) -> None:

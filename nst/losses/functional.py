@@ -17,6 +17,10 @@ Norm = Literal["l1", "l2"]
 PART = 1 << 22
 """The number of values that are copied to float32 at once."""
 
+LEAST_ROOT = 5e-4
+"""Smallest root of an eigenvalue, over that of the matrix's norm, that `roots` finds whole; smaller ones come out too
+small. From 1e-4 on, the rounding of float32 blows up."""
+
 NO_ENERGY = 1e-12
 """Mean energy below which a target counts as one without energy, of which a distance cannot be a share."""
 
@@ -142,6 +146,32 @@ def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         else:
             values, vectors = torch.full_like(matrix[0], torch.nan), torch.full_like(matrix, torch.nan)
     return values.to(matrix), vectors.to(matrix)
+
+
+def roots(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the root of a symmetric matrix, (r, r), and the root's inverse, by products of matrices alone.
+
+    This is for devices that make no eigendecomposition, or a slow one that the host has to wait for. Roots of small
+    eigenvalues (see LEAST_ROOT) come out too small and never too large, and their inverses as well; a negative
+    eigenvalue, which is rounding, gives minus the root of its size.
+
+    Source:
+        The product form of Newton and Schulz's iteration, scaled for the smallest eigenvalue: Higham, "Functions of
+        Matrices" (2008), section 6.7; Chen and Chow, "A stable scaling of Newton-Schulz" (2014). We take a step that is
+        even in the eigenvalues, 5/4 - u²/4 for 3/2 - u/2, under which negative ones stay bounded.
+    """
+    largest = matrix.abs().amax().clamp(min=torch.finfo(matrix.dtype).tiny)
+    norm = (matrix / largest).norm().clamp(min=1)  # below 1 for a matrix of 0 alone
+    root, identity = matrix / largest / norm, torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    inverse, least = identity, LEAST_ROOT
+    while least < 1 - 1e-6:  # all roots lie between this and 1, as far as they were no smaller than LEAST_ROOT
+        a = (5 / (1 + least + least**2 + least**3 + least**4)) ** 0.25  # the least and the largest become equal
+        product = inverse @ root
+        step = torch.addmm(identity, product, product, beta=1.25 * a, alpha=-0.25 * a**5)
+        root, inverse = root @ step, step @ inverse
+        least = a * least * (5 - a**4 * least**4) / 4
+    scale = norm.sqrt() * largest.sqrt()
+    return root * scale, inverse / scale
 
 
 def squared_error(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -176,7 +176,7 @@ class CosineLoss(LayerLoss):
         directions = unit(self._compared(target))[0]
         self.target = directions.to(target.dtype).contiguous(memory_format=torch.channels_last)
         self.weights = None if weights is None else self._compared(weights).contiguous()
-        count = directions.new_tensor(directions[:, 0].numel())
+        count = directions.new_full((), directions[:, 0].numel())
         self.total = total(count if visible is None else self._compared(visible).sum())
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:

@@ -17,8 +17,6 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from nst.distributed.processes import Processes
-
 
 @dataclass(frozen=True)
 class Statistics:
@@ -120,7 +118,21 @@ P = TypeVar("P", bound=Pooled)
 S = TypeVar("S", bound=Statistics)
 
 
-def over(processes: Processes, statistics: Mapping[str, S]) -> dict[str, S]:
+class Group(Protocol):
+    """Processes that make a picture together (see `distributed.processes.Processes`)."""
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Adds the tensors of all processes, in place, and returns the sum."""
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Returns the tensors of all processes."""
+
+
+def over(processes: Group, statistics: Mapping[str, S]) -> dict[str, S]:
     """Returns the statistics of all processes, combined; the same, to the last bit, in each process."""
     if processes.count == 1:
         return dict(statistics)

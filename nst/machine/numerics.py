@@ -17,6 +17,11 @@ def exact(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type in SINGLE else x).double()
 
 
+def widest(x: Tensor) -> Tensor:
+    """Returns a tensor in the widest type of its own device, float64 or float32, without waiting for the device."""
+    return x if x.device.type in SINGLE else x.double()
+
+
 def plain(device: torch.device) -> AbstractContextManager[Any]:
     """Returns a context without autocast, in which a device calculates in the dtypes of its inputs."""
     kind = device.type

@@ -7,6 +7,7 @@ reads the photograph there, keeps its checkpoint beside the picture to be, and g
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import os
@@ -138,6 +139,32 @@ class Cluster:
         there = ray.cluster_resources()
         places = there.get("CPU", 0) / self.cpus
         return int(min(places, there.get("GPU", 0) / self.gpus) if self.gpus else places)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say where many pictures are made side by side."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Make the pictures side by side, by Ray: `local`, `auto` for the cluster that this machine belongs to, or "
+        "`ray://host:port`. All its machines have to see the same files.",
+    )
+    parser.add_argument("--cluster.cpus", type=float, metavar="N", help="Cores for a picture; 1 by default.")
+    parser.add_argument(
+        "--cluster.gpus", type=float, metavar="N", help="GPUs for a picture, such as 0.25; 0 by default."
+    )
+
+
+def chosen(known: argparse.Namespace) -> Cluster | None:
+    """Returns where pictures are made side by side; None for one after another in this process."""
+    given = {name: getattr(known, f"cluster.{name}") for name in ("cpus", "gpus")}
+    resources = {name: value for name, value in given.items() if value is not None}
+    if known.cluster is not None:
+        return Cluster(known.cluster, **resources)
+    if resources:
+        name = next(iter(resources))
+        raise InputError(f"Expected --cluster with --cluster.{name}, but it was not given; add --cluster local")
+    return None
 
 
 def _outcome(reference: Any, job: Job) -> Outcome:

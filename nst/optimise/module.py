@@ -14,7 +14,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nst.distributed.processes import ALONE
+from nst.distributed.processes import ALONE, Shares
 from nst.distributed.strategy import processes_of
 from nst.errors import InputError, check_choice
 from nst.losses.coarse import CoarseView
@@ -31,10 +31,10 @@ from nst.network.weights import Backbone
 from nst.network.weights import load as load_weights
 from nst.optimise.guard import TRIES, DivergenceError, Guard
 from nst.optimise.loop import LevelModule
-from nst.optimise.optimizers import halve, project, resample_state, scheduled, tried
+from nst.optimise.optimizers import fused, halve, project, resample_state, scheduled, tried
 from nst.optimise.pace import Pace
 from nst.optimise.resume import FORMAT, check_fits, shown_picture
-from nst.optimise.starts import start
+from nst.optimise.starts import others_weight, start
 from nst.optimise.targets import LevelScan, StyleCache, check_levels
 from nst.pictures.geometry import extend, resample, trim
 from nst.scene.levels import Level, Start
@@ -51,10 +51,6 @@ STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, 
 CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
 STRUCTURE_LAYERS = {"relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
-STRENGTH_POWER = 3
-"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
-photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
-of the root at strength 1, for two pairs at 80 px."""
 
 
 class StyleTransfer(LevelModule):
@@ -87,6 +83,7 @@ class StyleTransfer(LevelModule):
             painting's colour mean and covariance), or an image file.
         bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
             the padding of the network's layers leaves a thin frame on the outermost pixels.
+        shares: How processes that make the picture together share its rows: `even`, or as fast as each is (`measured`).
         convolution: How a CPU convolves in float32: `direct`, or `winograd`, which is faster and the same within
             rounding; `auto` is `winograd` where it is to be had, or what the checkpoint was made with.
         streaming: Whether the network runs on the picture in bands of rows, one after another, which gives the same
@@ -132,6 +129,7 @@ class StyleTransfer(LevelModule):
         average: float = 0.0,
         init: Start | InputPath = "content",
         bleed: int = 0,
+        shares: Shares = "even",
         convolution: Method = "auto",
         streaming: Streaming = "auto",
         memory: Bytes | None = None,
@@ -149,6 +147,7 @@ class StyleTransfer(LevelModule):
             ("backbone", backbone, Backbone),
             ("pooling", pooling, Pooling),
             ("padding", padding, Padding),
+            ("shares", shares, Shares),
             ("convolution", convolution, Method),
             ("streaming", streaming, Streaming),
         ):
@@ -160,14 +159,7 @@ class StyleTransfer(LevelModule):
             raise InputError(f"Expected --model.bleed to be 0 pixels or more, but got {bleed}")
         if padding == "circular" and bleed > 0:
             raise InputError(f"Expected --model.bleed to be 0 with --model.padding circular, but got {bleed}")
-        if not 0 <= strength <= 1:
-            raise InputError(f"Expected --model.strength to be in [0, 1], but got {strength}")
-        if strength < 1 and content_weight == 0:
-            raise InputError(
-                f"Expected a content term that --model.strength {strength} can lean on, but got a weight of 0; "
-                "raise --model.content_weight"
-            )
-        others = strength**STRENGTH_POWER  # has the effect of a content weight divided by it, and is defined at 0
+        others = others_weight(strength, content_weight)
         standard = standard_terms(
             content_layers,
             style_layers,
@@ -196,6 +188,7 @@ class StyleTransfer(LevelModule):
         self.decay, self.init, self.bleed, self.strength = average, init, bleed, strength
         self.features: Features | None = None
         self.scanner: Scanner | None = None
+        self.shares: Shares = shares
         self.convolution: Method = convolution
         self.streaming: Streaming = streaming
         self.memory = memory
@@ -222,7 +215,7 @@ class StyleTransfer(LevelModule):
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser of the picture and its learning-rate schedule."""
-        return scheduled(self.make_optimizer([self.picture]), self.make_scheduler)
+        return scheduled(fused(self.make_optimizer([self.picture])), self.make_scheduler)
 
     def training_step(self, batch: Level, batch_idx: int) -> Tensor:
         """Evaluates the objective.
@@ -255,13 +248,14 @@ class StyleTransfer(LevelModule):
         Raises:
             RunError: If all attempts do harm; the picture is then the last good picture.
         """
+        assert self.level is not None  # begin_level set it
         own = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         for tries in range(1, TRIES + 1):
             self.guard.open(self.picture, own)
             try:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
                 project(self.picture, own)
-                self.guard.close(self.picture)
+                self.guard.close(self.picture, last=batch_idx + 1 == self.level.steps)
                 break
             except DivergenceError as error:
                 self.guard.go_back(self.picture, error, again=tries < TRIES)
@@ -272,7 +266,6 @@ class StyleTransfer(LevelModule):
         if self.decay:
             self.mean_picture.lerp_(self.picture.detach(), 1 - self.decay)
             self.averaged += 1
-        assert self.level is not None  # begin_level set it
         self.pace.ended = self.processes.by_first(self.pace.step(self.level, self.guard.objective))
         if self.pace.ended:
             self.end_level()
@@ -346,6 +339,8 @@ class StyleTransfer(LevelModule):
             for optimizer in self.trainer.optimizers:
                 resample_state(optimizer, shape, size, self.bleed, self.padding == "circular")
         self.processes.take_first(self.picture.data)
+        if self.shares == "measured" and self.scanner is not None:
+            self.scanner.measure_speeds(self.picture)
         self.set_targets(level)
 
     def begin_steps(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nst.machine.numerics import exact
+from nst.machine.numerics import widest
 from nst.scene.levels import Level
 
 WINDOW = 20
@@ -84,7 +84,7 @@ class Pace:
     def _slow(self, level: Level, objective: Tensor) -> bool:
         if not level.min_improvement:
             return False
-        objective = exact(objective.detach())
+        objective = widest(objective.detach())
         self._sum = objective if self._sum is None else self._sum + objective
         self._count += 1
         if self._count < WINDOW:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nst.errors import InputError, check_choice
+from nst.pictures.geometry import resample
 
 Color = Literal["style", "content", "match", "histogram"]
 Matching = Literal["symmetric", "pca", "cholesky"]
@@ -267,15 +268,15 @@ def finished(picture: Tensor, lab: Tensor | None = None, protected: Tensor | Non
 def _fitted(image: Tensor, picture: Tensor) -> Tensor:
     """Resamples an image, (1, C, h, w), to a picture's size, which is smaller at every level but the last."""
     if image.shape[2:] != picture.shape[2:]:
-        image = nnf.interpolate(image, picture.shape[2:], mode="bicubic", align_corners=False, antialias=True)
+        image = resample(image, (picture.shape[2], picture.shape[3]), "bicubic")
     return image.to(picture)
 
 
 def _broad(channel: Tensor) -> Tensor:
     """Returns the low frequencies of a channel, (1, 1, H, W), by way of a thumbnail of BROAD pixels."""
     height, width = channel.shape[2:]
-    size = [max(1, round(x * BROAD / max(height, width))) for x in (height, width)]
-    small = nnf.interpolate(channel, size, mode="bilinear", align_corners=False, antialias=True)
+    rows, columns = (max(1, round(x * BROAD / max(height, width))) for x in (height, width))
+    small = resample(channel, (rows, columns), "bilinear")
     return nnf.interpolate(small, (height, width), mode="bicubic", align_corners=False)
 
 

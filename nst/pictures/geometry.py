@@ -66,7 +66,10 @@ def resample(image: Tensor, size: tuple[int, int], mode: str, wrap: bool = False
         height, width = size
         image = resample(image.repeat(1, 1, 3, 1), (3 * height, image.shape[3]), mode)[:, :, height : 2 * height]
         return resample(image.repeat(1, 1, 1, 3), (height, 3 * width), mode)[..., width : 2 * width].contiguous()
-    return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
+    try:
+        return nn.functional.interpolate(image, size, mode=mode, align_corners=False, antialias=True)
+    except NotImplementedError:  # a device without this kernel; levels change seldom
+        return resample(image.cpu(), size, mode).to(image)
 
 
 def extend(image: Tensor, margin: int) -> Tensor:
@@ -90,16 +93,21 @@ def shrink(picture: Tensor, height: int, width: int, wrap: bool = False) -> Tens
     become too sharp. With `wrap`, opposite borders are neighbours, as in a picture that tiles.
     """
     with plain(picture.device):
-        rows, columns = lanczos(picture.shape[2], height, wrap), lanczos(picture.shape[3], width, wrap)
-        return rows.to(picture) @ picture @ columns.to(picture).T
+        where = picture.device, picture.dtype
+        rows, columns = (
+            lanczos(*sides, wrap, *where) for sides in zip(picture.shape[2:], (height, width), strict=True)
+        )
+        return rows @ picture @ columns.T
 
 
 @lru_cache(maxsize=4)
-def lanczos(size: int, smaller: int, wrap: bool = False) -> Tensor:
+def lanczos(
+    size: int, smaller: int, wrap: bool = False, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Returns the weights, (smaller, size), of an antialiased Lanczos filter that shrinks a row or a column."""
     scale = size / smaller
     centres = (torch.arange(smaller, dtype=torch.float64) + 0.5) * scale
     x = (torch.arange(size, dtype=torch.float64) + 0.5 - centres[:, None]) / scale
     x = (x + smaller / 2) % smaller - smaller / 2 if wrap else x
     weights = torch.sinc(x) * torch.sinc(x / LOBES) * (x.abs() < LOBES)
-    return (weights / weights.sum(1, keepdim=True)).float()
+    return (weights / weights.sum(1, keepdim=True)).float().to(device, dtype)

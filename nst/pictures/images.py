@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
@@ -134,6 +133,8 @@ def save(rgb: Tensor, path: str | os.PathLike[str], alpha: Tensor | None = None,
 
     def write(file: IO[bytes]) -> None:
         if suffix in (".tif", ".tiff"):
+            import tifffile  # which few runs need
+
             extra = None if alpha is None else ["unassalpha"]
             values = _quantised(rgb, alpha, np.uint16)
             tifffile.imwrite(

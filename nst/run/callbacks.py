@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
 
 from nst.errors import InputError, RunError
 from nst.optimise.loop import is_complete, level_over
@@ -22,6 +22,7 @@ from nst.pictures import files, images
 from nst.run import record
 from nst.run.folders import folder_of
 from nst.run.record import Record
+from nst.run.stopping import Stop
 from nst.scene.levels import Level
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,27 @@ class Result(Callback):
         return failures
 
 
+class StopAfterStep(Callback):
+    """Ends a run after the step in which a signal came, so that the checkpoint and the picture are complete.
+
+    Args:
+        stop: The listener for signals.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stop.stepping = True
+        if trainer.world_size > 1:
+            self.stop.listen_again()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        number = pl_module.processes.largest(self.stop.number or 0)  # a signal to one process stops them all
+        self.stop.number = signal.Signals(int(number)) if number else None
+        trainer.should_stop = trainer.should_stop or self.stop.number is not None
+
+
 class Snapshots(Callback):
     """Shows the picture in TensorBoard as it grows, with the photograph, the paintings and the steps per second.
 
@@ -150,6 +172,8 @@ class Snapshots(Callback):
             self._mark = (trainer.global_step, now)
 
     def _show(self, trainer: pl.Trainer, pictures: dict[str, torch.Tensor]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary  # which a run without a logger does not need
+
         for board in _boards(trainer) if trainer.is_global_zero else ():
             for name, picture in pictures.items():
                 # as add_image does, without its four copies in float32

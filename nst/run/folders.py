@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nst.distributed.strategy import is_first
+from nst.distributed.ranks import is_first
 from nst.errors import RunError
 
 LOGS = "lightning_logs"
@@ -60,7 +60,8 @@ class RunFolder(Callback):
             ) from error
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._path = Path(trainer.strategy.broadcast(str(self.path)))
+        own = str(self._path or self._claimed()) if trainer.is_global_zero else ""
+        self._path = Path(trainer.strategy.broadcast(own))
 
 
 class Curves(TensorBoardLogger):

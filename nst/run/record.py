@@ -54,7 +54,7 @@ WATCHING |= {
 """The Trainer's settings that say on which device a picture is made and what the run shows."""
 
 LENGTH = {"data.steps", "data.min_improvement", "budget", "trainer.max_steps", "trainer.max_time"}
-LENGTH |= {"model.memory", "model.streaming", "model.convolution", "trainer.precision"}
+LENGTH |= {"model.memory", "model.streaming", "model.convolution", "model.shares", "trainer.precision"}
 """Settings that a resumed run may change: its length, its memory, and what the hardware has."""
 
 

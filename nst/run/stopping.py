@@ -9,10 +9,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
-
-from nst.distributed.strategy import launched
+from nst.distributed.ranks import launched
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """The signals of Ctrl-C, of a system or scheduler that asks a process to end, and of a closed terminal."""
@@ -74,24 +71,3 @@ class Stop:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream)
             os.close(nowhere)
-
-
-class StopAfterStep(Callback):
-    """Ends a run after the step in which a signal came, so that the checkpoint and the picture are complete.
-
-    Args:
-        stop: The listener for signals.
-    """
-
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.stop.stepping = True
-        if trainer.world_size > 1:
-            self.stop.listen_again()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        number = pl_module.processes.largest(self.stop.number or 0)  # a signal to one process stops them all
-        self.stop.number = signal.Signals(int(number)) if number else None
-        trainer.should_stop = trainer.should_stop or self.stop.number is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 LOADED, OVERHEAD = 280 << 20, 100 << 20
 """Bytes that a run takes besides tensors: for libraries that are loaded beyond torch, Lightning above all; and for
 later allocations, such as the logger's, and freed memory that the allocator cannot use again."""
+
+MEASURED = 256
+"""Pixels of a side of what the processes' speeds are measured on."""
 
 
 class Scanner:
@@ -95,6 +99,19 @@ class Scanner:
     def total(self, value: Tensor) -> Tensor:
         """Returns the sum of a tensor over all processes."""
         return self.processes.add(value.clone())
+
+    def measure_speeds(self, picture: Tensor) -> None:
+        """Measures, once, how fast the network runs in each process, on a corner of a picture, (1, 3, H, W)."""
+        if self.processes.count == 1 or self.processes.speeds:
+            return
+        corner, seconds = picture.detach()[:, :, :MEASURED, :MEASURED], list[float]()
+        seen: list[Tensor] = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self._visit(corner, lambda layer, y, rows: seen.append(y[0, 0, 0, 0]), ALONE)
+            seen[-1].item()  # the device has then done all of it
+            seconds.append(time.perf_counter() - start)
+        self.processes = self.processes.measured(min(seconds))
 
     def _share(self, height: int) -> Share:
         return self.processes.share(height, self.features.stride(self.features.sequence[-1]))

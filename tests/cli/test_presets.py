@@ -76,3 +76,28 @@ def test_a_run_without_a_config_is_starry_whatever_lies_in_the_folder() -> None:
     assert {key: made["model"][key] for key in starry["model"] if key != "optimizer"} == {
         key: value for key, value in starry["model"].items() if key != "optimizer"
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("from nst.cli.main import main; main(['presets']); main(['--help'])", ["torch", "lightning", "torchvision"]),
+        ("import nst.cli.batch, nst.cli.fit", ["tifffile", "tensorboard", "skimage"]),
+    ],
+)
+def test_what_a_command_does_not_need_is_not_loaded(code: str, left: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; print([x for x in {left} if x in sys.modules])"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_libraries_that_a_command_loads_are_quiet(pair: tuple[Path, Path]) -> None:
+    words = ["fit", "--config", "debug", *SMALL, "--data.content", str(pair[0]), "--data.style", str(pair[1])]
+    words += ["--trainer.accelerator", "cpu"]
+    done = subprocess.run([sys.executable, "-m", "nst", *words], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -1,8 +1,4 @@
-"""Devices that lack what CPUs have: a step on one that refuses float64 and the decompositions of matrices.
-
-No such device is at hand, so one is made up: its tensors are wrappers around the CPU's, and whatever is asked of them
-is looked at first.
-"""
+"""Devices that lack what CPUs have: a step on one that refuses float64 and the decompositions of matrices."""
 
 from __future__ import annotations
 
@@ -13,65 +9,21 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from nst.losses import functional as F
 from nst.losses.distance import DISTANCES
+from nst.losses.distances import wasserstein
 from nst.machine import numerics
 from nst.machine.numerics import exact
 from nst.optimise.module import StyleTransfer
 from nst.optimise.targets import LevelScan
+from nst.pictures.color import finished, to_lab
+from nst.pictures.geometry import resample
 from nst.scene.data import PictureData
 from nst.streaming.scanner import Scanner
 from nst.types import InputPath, Pixels, WeightsSource
+from tests.devices import AWAY, Device
 from tests.helpers import draw
-
-AWAY = torch.device("lazy", 0)  # a kind that torch knows by name, and that nothing is behind
-MISSING = ("linalg_eigh", "linalg_eigvalsh", "linalg_cholesky", "linalg_svd", "linalg_qr")
-
-
-class Remote(Tensor):
-    """A tensor of the made-up device."""
-
-    here: Tensor
-
-    @staticmethod
-    def __new__(cls, inner: Tensor) -> Remote:
-        assert inner.dtype != torch.float64, "the device has no float64"
-        strides, kind = inner.stride(), inner.dtype
-        made: Remote = torch.Tensor._make_wrapper_subclass(cls, inner.shape, strides, 0, dtype=kind, device=AWAY)
-        made.here = inner
-        return made
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch's own wrappers
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        return ask(func, args, kwargs or {})
-
-
-def ask(func: Any, args: Any, kwargs: Any) -> Any:
-    """Does on the CPU what the device is asked, where it can do that."""
-    remote = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Remote)]
-    wanted = kwargs.get("device")
-    if not remote and (wanted is None or torch.device(wanted).type != AWAY.type):
-        return func(*args, **kwargs)
-    if any(name in str(func) for name in MISSING):
-        raise NotImplementedError(f"{func} is not implemented for the device")
-    if wanted is not None:
-        kwargs = {**kwargs, "device": torch.device("cpu")}
-    args, kwargs = tree_map(lambda x: x.here if isinstance(x, Remote) else x, (args, kwargs))
-    result = func(*args, **kwargs)
-    if wanted is not None and torch.device(wanted).type == "cpu":
-        return result
-    known = {id(x.here): x for x in remote}  # what is changed in place stays the same tensor
-    return tree_map(lambda x: known[id(x)] if id(x) in known else Remote(x) if isinstance(x, Tensor) else x, result)
-
-
-class Device(TorchDispatchMode):
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return ask(func, args, kwargs or {})
 
 
 @pytest.fixture
@@ -93,6 +45,21 @@ def test_the_device_refuses_what_it_lacks(device: torch.device) -> None:
 def test_exact_is_float64_where_there_is_some(device: torch.device) -> None:
     for x in (torch.ones(3), torch.ones(3).to(device)):
         assert exact(x).dtype == torch.float64 and exact(x).device.type == "cpu"
+
+
+def test_a_device_without_antialiasing_has_the_cpus(device: torch.device) -> None:
+    x = torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(0))
+    for mode, wrap in (("bicubic", False), ("bilinear", True)):
+        found = resample(x.to(device), (6, 20), mode, wrap)
+        assert found.device == device
+        torch.testing.assert_close(found.cpu(), resample(x, (6, 20), mode, wrap))
+
+
+def test_pictures_get_their_colours_back_on_the_device(device: torch.device) -> None:
+    photograph, made = (torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    kept = torch.cat([photograph, (photograph[:, :1] > 0.5).float()], dim=1)
+    expected = finished(made, to_lab(photograph), kept)
+    torch.testing.assert_close(finished(made.to(device), to_lab(photograph), kept).cpu(), expected)
 
 
 def test_eigh_goes_by_way_of_the_cpu(device: torch.device) -> None:
@@ -131,6 +98,7 @@ def test_a_step_is_that_of_the_cpu(
     distance: str, pooling: str, padding: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, own = [], F.eigh
+    monkeypatch.setattr(wasserstein, "DECOMPOSES", ())
     for place in ("cpu", device):
         # in float64 for both: the roots of small eigenvalues magnify the rounding of float32
         monkeypatch.setattr(F, "eigh", own if place == device else lambda x: [y.to(x) for y in own(x.double())])

@@ -179,7 +179,7 @@ def test_a_log_has_lines_and_no_bar(pair: tuple[Path, Path], capsys: pytest.Capt
 
 def test_the_screen_shows_the_time_left(monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]) -> None:
     shown: list[dict[str, str]] = []
-    monkeypatch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+    monkeypatch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix, refresh: shown.append(postfix))
     monkeypatch.setattr("nst.optimise.pace.Pace.left", lambda self, level, done, step: 3700 + 60 * done)
     progress = Progress()
     progress._pause = 0.0

@@ -52,6 +52,30 @@ def prepared(target: Moments) -> Prepared:
         return Prepared(target.mean, factor(target.covariance), variance, least)
 
 
+DECOMPOSES = ("cpu",)
+"""Types of devices on which an eigendecomposition is fast, and waiting for it costs nothing."""
+
+
+def mapped(a: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns tr M^½, and two matrices, (C, r), whose product L Rᵀ is A M^(-½) Aᵀ.
+
+    Args:
+        a: The factor A, (C, r).
+        matrix: M, (r, r), symmetric.
+    """
+    if matrix.device.type not in DECOMPOSES:
+        root, inverse = F.roots(matrix)
+        return root.trace(), a @ inverse, a
+    values, vectors = F.eigh(matrix)
+    values = values.clamp(min=0)  # rounding leaves small negative eigenvalues
+    # Where M is singular, its root has no gradient. But M = Fᵀ F, with F the centred features times A, and the gradient
+    # of F is 0 there, whatever finite number stands in for the root's gradient. So eigenvalues are raised to the
+    # smallest number that rounding leaves meaningful.
+    floor = values[-1] * torch.finfo(values.dtype).eps * 4 + torch.finfo(values.dtype).tiny
+    half = a @ (vectors * values.clamp(min=floor).pow(-0.25))
+    return values.sqrt().sum(), half, half
+
+
 class _Distance(torch.autograd.Function):
     """The autograd node of `wasserstein_distance`, with its gradient in closed form.
 
@@ -62,26 +86,20 @@ class _Distance(torch.autograd.Function):
     def forward(ctx: Any, outer: Tensor, total: Tensor, positions: Tensor, style: Prepared) -> Tensor:
         mean, a = total / positions, style.root
         covariance = (outer / positions).addr_(mean, mean, alpha=-1)
-        values, vectors = F.eigh(a.T @ covariance @ a)
-        values = values.clamp(min=0)  # rounding leaves small negative eigenvalues
+        trace, left, right = mapped(a, a.T @ covariance @ a)
         shift = mean - style.mean
-        distance = shift.dot(shift) + covariance.trace() + style.variance - 2 * values.sqrt().sum()
-        ctx.save_for_backward(mean, shift, values, vectors, positions, distance)
+        distance = shift.dot(shift) + covariance.trace() + style.variance - 2 * trace
+        ctx.save_for_backward(mean, shift, left, right, positions, distance)
         ctx.style = style
         value: Tensor = (distance / style.least).clamp(min=0)  # rounding may go below
         return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        mean, shift, values, vectors, positions, distance = ctx.saved_tensors
+        mean, shift, left, right, positions, distance = ctx.saved_tensors
         style: Prepared = ctx.style
-        # Where M is singular, its root has no gradient. But M = Fᵀ F, with F the centred features times A, and the
-        # gradient of F is 0 there, whatever finite number stands in for the root's gradient. So eigenvalues are raised
-        # to the smallest number that rounding leaves meaningful.
-        floor = values[-1] * torch.finfo(values.dtype).eps * 4 + torch.finfo(values.dtype).tiny
-        half = style.root @ (vectors * values.clamp(min=floor).pow(-0.25))
         factor = torch.where(distance >= 0, gradients[0] / (style.least * positions), 0)
-        outer = (half @ half.T).mul_(-factor)
+        outer = (left @ right.T).mul_(-factor)
         outer.diagonal().add_(factor)
         total = 2 * (factor * shift - outer @ mean)
         return outer, total, None, None
@@ -99,7 +117,9 @@ def wasserstein_distance(statistics: Moments, target: Moments | Prepared) -> Ten
         target: Moments of the style image's features, or what `prepared` returned for them.
 
     Returns:
-        The distance, a scalar, 0 or more; 0 where the moments agree.
+        The distance, a scalar, 0 or more; 0 where the moments agree. On devices that do not decompose matrices (see
+        DECOMPOSES) it is a bound from above, by up to a few thousandths, as the roots of small eigenvalues come out too
+        small.
 
     Source:
         Olkin and Pukelsheim, "The distance between two random vectors with given dispersion matrices" (1982); as a

@@ -89,8 +89,10 @@ class CorrespondenceTerm(FeatureTerm):
             usable = tuple(source.is_for(layer) for source in sources)
             if usable not in fields:
                 fields[usable] = torch.zeros_like(owner)
-                for place in owner.unique().tolist():
+                for place in range(len(level.places)):
                     mine = owner == place
+                    if not mine.any():
+                        continue
                     free = [
                         x.inside.to(mine.device) & (use and x.place == place)
                         for x, use in zip(sources, usable, strict=True)

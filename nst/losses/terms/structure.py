@@ -66,6 +66,7 @@ class StructureLoss(LayerLoss):
     over_rows: Tensor
     over_columns: Tensor
     total: Tensor
+    seen: Tensor
     pairs: Tensor
 
     def set_target(
@@ -92,7 +93,8 @@ class StructureLoss(LayerLoss):
         ones = torch.ones_like(wide[:, :1])
         with plain(wide.device):
             self.total = total(self._pooled(ones if visible is None else visible.to(wide)))
-            weight = total(self._pooled(ones if weights is None else weights.to(wide)))[self.total > 0]
+            self.seen = (self.total.flatten() > 0).nonzero()[:, 0]
+            weight = total(self._pooled(ones if weights is None else weights.to(wide))).flatten()[self.seen]
             self.pairs = weight[:, None] * weight / len(weight) ** 2
             self.target = self._similarities(total(self.statistics(wide).value))
 
@@ -113,7 +115,7 @@ class StructureLoss(LayerLoss):
         return self.over_rows[:, rows] @ features @ self.over_columns.T
 
     def _similarities(self, sums: Tensor) -> Tensor:
-        places = (sums / self.total.clamp(min=1e-12))[0].flatten(1)[:, self.total.flatten() > 0]
+        places = (sums / self.total.clamp(min=1e-12))[0].flatten(1)[:, self.seen]
         places = places - places.mean(1, keepdim=True)
         places = places / (places.square().sum(0) + EPSILON).sqrt()
         return places.T @ places
