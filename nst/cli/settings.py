@@ -189,7 +189,7 @@ class FitCLI(LightningCLI):
             callbacks.append(Progress())
         if settings.devices == "auto":
             kwargs["devices"] = 1
-        elif settings.num_nodes > 1 or settings.devices not in (1, "1"):
+        elif settings.num_nodes > 1 or trainer.several(settings.devices):
             kwargs["strategy"] = RowsStrategy()
         self.datamodule.setup()  # makes the levels; each level is an epoch
         levels = {"max_epochs": len(self.datamodule.levels), "reload_dataloaders_every_n_epochs": 1}

@@ -17,7 +17,7 @@ from nst.errors import InputError, RunError, one_line, shown
 from nst.network.features import Features
 from nst.optimise.targets import StyleCache
 from nst.pictures import files, images
-from nst.run import checkpoints, record
+from nst.run import checkpoints, flags, record
 from nst.run.callbacks import Checkpoints
 from nst.run.record import Record
 
@@ -118,7 +118,7 @@ class JobRunner:
         for notice in first.notices:
             log.info(notice)
         trainer = first.config.trainer
-        if trainer.num_nodes != 1 or str(trainer.devices) not in ("auto", "1"):
+        if trainer.num_nodes != 1 or flags.several(trainer.devices):
             raise InputError(
                 f"Expected --trainer.devices to be 1 for many pictures, but got {trainer.devices}: with --cluster they "
                 "are made side by side, each by one device"

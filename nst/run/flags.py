@@ -55,6 +55,14 @@ def _are_devices(value: Any) -> bool:
     return text == "auto" or re.fullmatch(r"[1-9]\d*|\d+,(\d+,?)*", text) is not None
 
 
+def several(devices: Any) -> bool:
+    """Whether the Trainer's devices, a number or a list, as they are or in writing, are more than one."""
+    if isinstance(devices, (list, tuple)):
+        return len(devices) > 1
+    text = str(devices)
+    return len(text.strip(",").split(",")) > 1 if "," in text else text not in ("auto", "1")
+
+
 FLAGS: dict[str, Flag] = {
     "accelerator": WORKS,  # checked by check_accelerator
     "strategy": _only("auto", "ddp", remedy=f"{_ROWS}, for which there is no other way"),

@@ -57,11 +57,15 @@ def terms(case: Case) -> list[Term]:
     )  # fmt: skip
 
 
+def network_of(case: Case) -> Features:
+    layers = Objective(terms(case)).layers
+    return Features(weights.load("compact", "imagenet"), layers, case.pooling, case.padding).to(case.dtype)
+
+
 def value_and_gradient(case: Case, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
     """The objective of a picture and its gradient, with a coarse view."""
     objectives = [Objective(terms(case)) for _ in range(2)]
-    network = Features(weights.load("compact", "imagenet"), objectives[0].layers, case.pooling, case.padding)
-    network = network.to(case.dtype)
+    network = network_of(case)
     scanner = Scanner(network, case.streaming, method="direct", processes=processes)
     scan = LevelScan(network, scanner, 0, deque())
 
@@ -127,6 +131,9 @@ def everything(cases: list[Case], processes: Processes) -> dict[str, Any]:
         ranks = {"most": Largest(torch.tensor(float(processes.rank)))}
         found["largest"] = float(over(processes, ranks)["most"].value)
         found["measured"] = processes.measured(1.0 + processes.rank).speeds
+        scanner = Scanner(network_of(cases[0]), processes=processes)
+        scanner.measure_speeds(blobs(40, 40, 5, torch.float64))
+        found["speeds"] = scanner.processes.speeds
         found["decided"] = processes.by_first(processes.rank == 0), processes.by_first(processes.rank > 0)
     return found
 

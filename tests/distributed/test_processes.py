@@ -53,6 +53,7 @@ def test_processes_give_the_value_and_the_gradient_of_one(count: int, tmp_path: 
         assert found["largest"] == count - 1
         assert found["measured"] == pytest.approx([1 / (1 + rank) for rank in range(count)])
         assert found["decided"] == (True, False)
+        assert found["speeds"] == ranks[0]["speeds"] and len(found["speeds"]) == count and min(found["speeds"]) > 0
 
 
 @pytest.mark.parametrize("height", [1, 15, 16, 47, 64, 333])

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from nst.errors import InputError
-from nst.run.flags import FLAGS, check
+from nst.run.flags import FLAGS, check, several
 from tests.helpers import fit
 
 pytestmark = pytest.mark.usefixtures("pair")
@@ -170,6 +170,11 @@ def test_a_flag_works_or_is_refused(
 @pytest.mark.parametrize("devices", ["auto", 1, "2", 8, [1], [0, 1], "1,", "0,1"])
 def test_devices_are_a_number_or_a_list(devices: object) -> None:
     check({"devices": devices, "num_nodes": 3, "strategy": "ddp"})
+
+
+@pytest.mark.parametrize(("devices", "more"), [("auto", 0), (1, 0), ("1", 0), ([3], 0), ("0,", 0), (2, 1), ("0,1", 1)])
+def test_several_devices_share_a_picture(devices: object, more: int) -> None:
+    assert several(devices) == bool(more)
 
 
 @pytest.mark.parametrize("devices", [0, -1, "", "a", [], "1.5", "01"])
