@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,12 +33,23 @@ LOOK, PATIENCE = 0.5, 8.0
 that has lost another one may come to its end by itself."""
 
 
+TIMEOUT = timedelta(hours=2)
+"""How long processes wait for each other: steps of large pictures take long, and so does writing them."""
+
+
 class RowsStrategy(DDPStrategy):
     """Processes that each answer for a share of the rows of a picture.
 
+    Args:
+        timeout: How long processes wait for each other.
+        **settings: See DDPStrategy.
+
     Raises:
-        RunError: If another process is lost.
+        LostProcessError: If another process is lost.
     """
+
+    def __init__(self, timeout: timedelta = TIMEOUT, **settings: Any) -> None:
+        super().__init__(timeout=timeout, **settings)
 
     def _configure_launcher(self) -> None:
         super()._configure_launcher()
@@ -86,7 +98,7 @@ class _Launcher(_SubprocessScriptLauncher):
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         os.environ[LAUNCHER] = str(os.getpid())
         self._call_children_scripts()
-        _watch(lambda: any(process.poll() for process in self.procs), self._kill)
+        _watch(lambda: any(map(_failed, self.procs)), self._kill)
         try:
             result = function(*args, **kwargs)
             self._wait(PATIENCE)
@@ -108,6 +120,12 @@ class _Launcher(_SubprocessScriptLauncher):
     def _kill(self) -> None:
         for process in self.procs:
             process.kill()
+
+
+def _failed(process: subprocess.Popen[Any]) -> bool:
+    """Whether a process has ended otherwise than well, or as a signal asked it to, which then all of them do."""
+    code = process.poll()
+    return code is not None and code != 0 and code < 128
 
 
 def _watch(is_lost: Callable[[], bool], end: Callable[[], None] = lambda: None) -> None:
