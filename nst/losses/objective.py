@@ -199,6 +199,18 @@ class Objective:
                     raise InputError(f"Expected terms with names of their own, but two have {name}; rename one")
                 self.weights[name], self.flags[name] = weight, term.flag
 
+    def scale(self, weights: Mapping[str, float], factors: Mapping[str, float], others: float) -> None:
+        """Sets the weights to earlier weights times a factor for each term.
+
+        Args:
+            weights: The earlier weights by the values' names.
+            factors: Factors by the terms' names.
+            others: Factor of the terms that are not named.
+        """
+        for term in self.terms:
+            for name in term.weights:
+                self.weights[name] = weights[name] * factors.get(term.name, others)
+
     @property
     def layers(self) -> set[str]:
         """Names of the layers that a loss or the targets of a term need."""
