@@ -17,6 +17,7 @@ from nst.cli.batch import batch
 from nst.cli.export import export
 from nst.cli.fit import fit
 from nst.cli.presets import show_presets
+from nst.cli.studio.command import studio
 from nst.cli.sweep import sweep
 from nst.errors import InputError, RunError, nearest, one_line
 from nst.machine import clock
@@ -31,12 +32,13 @@ HELP = f"""nst {version("nst")}: neural style transfer
   nst batch    make many: nst batch --config starry --data.content 'photos/*.jpg' --output out/
   nst sweep    compare settings: nst sweep --config starry --model.style_weight 1,10 --output sheet.png
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
+  nst studio   a page in the browser on which all this is a drag, a slider or a brush
   nst presets  list the configs that come with nst, or print one: nst presets starry
 
 Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
 
 
-COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep, "presets": show_presets}
+COMMANDS = {"fit": fit, "export": export, "batch": batch, "sweep": sweep, "presets": show_presets, "studio": studio}
 
 
 def main(args: Sequence[str] | None = None) -> int:

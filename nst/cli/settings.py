@@ -171,7 +171,7 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--changes",
             type=list[Change] | None,
-            help="Changes of settings while the run goes on, entries `{step, ...}`: see the README's part on the studio.",
+            help="Changes of settings while the run goes on, entries `{step, ...}` as the studio writes them.",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
@@ -236,8 +236,8 @@ class FitCLI(LightningCLI):
             return None
         if self.config.changes:
             raise InputError(
-                "Expected a run without --changes to go on from --ckpt_path, but this one has some, which are made from "
-                "its first step on; start anew without --ckpt_path"
+                "Expected a run without --changes to go on from --ckpt_path, but this one has some; start anew without "
+                "--ckpt_path"
             )
         path = Path(self.config.ckpt_path)
         if str(path) == "last":

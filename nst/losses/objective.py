@@ -23,6 +23,11 @@ from nst.scene.levels import Level, Painting
 ALL = slice(None)
 """All rows of a layer's activations."""
 
+STRENGTH_POWER = 3
+"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
+photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
+of the root at strength 1, for two pairs at 80 px."""
+
 
 class LayerLoss(ABC):
     """A loss of one layer's activations: `statistics` of each band, which are added, and a `value` of their sum."""

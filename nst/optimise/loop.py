@@ -102,9 +102,10 @@ def replan(trainer: pl.Trainer, levels: Sequence[Level]) -> None:
     The next batch is then a new Level, so that the module begins it: it computes the targets anew.
     """
     module: Any = trainer.lightning_module
+    loader: Any = trainer.train_dataloader
     module.levels = module.pace.levels = [*levels]
     trainer.fit_loop.max_epochs = len(levels)
-    trainer.train_dataloader.level = levels[module.level.index]
+    loader.level = levels[module.level.index]
 
 
 def is_complete(trainer: pl.Trainer, levels: Sequence[Level]) -> bool:

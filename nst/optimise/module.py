@@ -19,7 +19,7 @@ from nst.losses.coarse import CoarseView
 from nst.losses.distance import Normalization
 from nst.losses.functional import Norm
 from nst.losses.layers import Distance, described
-from nst.losses.objective import Objective, Term
+from nst.losses.objective import STRENGTH_POWER, Objective, Term
 from nst.losses.terms.correspondence import Turns
 from nst.losses.terms.standard import standard_terms
 from nst.machine.memory import return_heap
@@ -49,10 +49,6 @@ STYLE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, 
 CORRESPONDENCE_LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0}
 STRUCTURE_LAYERS = {"relu4_1": 1.0}
 IMAGENET = WeightsSource("imagenet")
-STRENGTH_POWER = 3
-"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
-photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
-of the root at strength 1, for two pairs at 80 px."""
 
 
 class StyleTransfer(LevelModule):

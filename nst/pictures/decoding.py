@@ -98,6 +98,23 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
         return image
 
 
+def check(path: Path, key: str, max_pixels: int) -> None:
+    """Raises an InputError unless a file says that it is a picture of at most so many pixels; nothing is decoded.
+
+    Args:
+        path: The file.
+        key: The setting that named the file, for error messages.
+        max_pixels: Refuse a file that claims more pixels in any header.
+    """
+    with refused(path, key, max_pixels), _open(path, key) as file:
+        for width, height in claims(file):
+            _check_pixels(width, height, path, key, max_pixels)
+        file.seek(0)
+        with _limited(max_pixels):  # an icon is decoded when it is opened
+            image = Image.open(file, formats=_formats())
+        _check_pixels(*image.size, path, key, max_pixels)
+
+
 @contextmanager
 def refused(path: Path, key: str, max_pixels: int) -> Iterator[None]:
     """Turns every error of a decoder into an InputError that names the file."""

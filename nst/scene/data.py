@@ -154,7 +154,7 @@ class PictureData(LightningDataModule):
                 raise InputError("Expected a size that stays with --budget, whose time is shared out; leave one out")
             if size <= now:
                 raise InputError(f"Expected a size above that of the level, {now} pixels, but got {size}; raise it")
-            self.size = size
+            self.size = Pixels(size)
             sizes = self._sizes(self.pictures["content"])
             later = [x for x in zip(sizes, *self._plan(sizes), strict=True) if x[0] >= now * self.ratio**0.5]
             self.plan = [*self.plan[: at + 1], *(later or [(size, steps, None)])]

@@ -1,4 +1,4 @@
-"""Makes changes of settings at the border of two steps, so that a replay that makes them there gives the same picture."""
+"""Makes changes of settings at the border of two steps: a replay that makes them there gives the same picture."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from nst.errors import InputError
+from nst.losses.objective import STRENGTH_POWER
 from nst.optimise.loop import level_over, replan
-from nst.optimise.module import STRENGTH_POWER
 from nst.run.steering.changes import Change, check
 
 KINDS = ("content", "style")
@@ -134,7 +134,9 @@ class Steering(Callback):
     def _reweigh(self, module: Any) -> None:
         """Sets the weights of all terms: those that the run began with, times how much the settings have changed."""
         start, now = self._start, self._now
-        others = 1.0 if now["strength"] == start["strength"] else (now["strength"] / start["strength"]) ** STRENGTH_POWER
+        others = (
+            1.0 if now["strength"] == start["strength"] else (now["strength"] / start["strength"]) ** STRENGTH_POWER
+        )
         factors = {
             "content": now["content_weight"] / start["content_weight"] if start["content_weight"] else 1.0,
             "style": others * (now["style_weight"] / start["style_weight"]) if start["style_weight"] else others,
