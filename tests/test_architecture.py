@@ -11,7 +11,7 @@ import pytest
 import nst
 
 ROOT = Path(nst.__file__).parent
-FLOORS = ["machine", "pictures", "scene", "network", "losses", "streaming", "optimise", "run", "cli"]
+FLOORS = ["machine", "pictures", "scene", "network", "losses", "streaming", "optimise", "run", "studio", "cli"]
 """Folders from the bottom up: what lies in one may import what lies in it or below."""
 
 VOCABULARY = ["errors", "types"]

@@ -102,7 +102,7 @@ class Queue:
         if run.state in ("painting", "paused"):
             left: float | None = run.figures.get("left")
             return left
-        ahead = [x for x in self.runs.values() if x.state in ("starting", "painting", "paused") and x is not run]
+        ahead = [x for x in [*self.runs.values()] if x.state in ("starting", "painting", "paused") and x is not run]
         before = [*self._waiting[: self.place(run)], run]
         if self.rate is None:
             return None
@@ -173,9 +173,9 @@ class Queue:
             rate = (run.ended - run.begun) / run.cost
             self.rate = rate if self.rate is None else (self.rate + rate) / 2
         log.info("%s: %s %s", run.title, run.state, run.message)
-        busy = {x.token for x in self.runs.values() if not x.over}
+        busy = {x.token for x in [*self.runs.values()] if not x.over}
         self.folder.clean(busy)
-        for token in [x.token for x in self.runs.values() if x.over and not (self.folder.runs / x.token).exists()]:
+        for token in [x.token for x in [*self.runs.values()] if x.over and not (self.folder.runs / x.token).exists()]:
             del self.runs[token]
 
     def _abandoned(self, run: Run) -> bool:

@@ -52,6 +52,7 @@ def studio(args: Sequence[str], stop: Stop) -> int:
     add("--studio.max_disk", type=Bytes.parse, default=Bytes(4 << 30), help="The oldest files go above this size.")
     add("--studio.max_size", type=int, default=limits.size, help="The longer side of a picture, in pixels, at most.")
     add("--studio.max_time", type=Seconds.parse, default=Seconds(limits.time), help="Time of one picture, at most.")
+    add("--studio.alone", type=Seconds.parse, default=Seconds(limits.alone), help="Time until a run ends unwatched.")
     add("--studio.max_upload", type=Bytes.parse, default=Bytes(64 << 20), help="Bytes of a file that is sent, at most.")
     add("--studio.max_pixels", type=int, default=limits.pixels, help="Pixels of a picture that is sent, at most.")
     add("--studio.queue", type=int, default=limits.queue, help="Pictures that may wait, at most.")
@@ -67,7 +68,13 @@ def studio(args: Sequence[str], stop: Stop) -> int:
             f"Expected the packages of the studio, but {error.name} is not installed; give python3 -m pip install "
             "'nst[studio]'"
         ) from None
-    limits = Limits(options["max_size"], float(options["max_time"]), options["queue"], pixels=options["max_pixels"])
+    limits = Limits(
+        options["max_size"],
+        float(options["max_time"]),
+        options["queue"],
+        float(options["alone"]),
+        options["max_pixels"],
+    )
     folder = Folder(options["folder"], float(options["max_age"]), int(options["max_disk"]))
     queue = Queue(paint, devices(), folder, limits)
     where = Options(options["host"], options["port"], auth, int(options["max_upload"]), options["api_only"])
@@ -158,7 +165,7 @@ def _check(options: Mapping[str, Any], auth: str | None) -> None:
     port, host = options["port"], options["host"]
     if port is not None and not 1 <= port <= 65535:
         raise InputError(f"Expected --studio.port to be in [1, 65535], but got {port}")
-    for name in ("max_size", "max_time", "max_age", "max_disk", "max_upload", "max_pixels", "queue"):
+    for name in ("max_size", "max_time", "max_age", "max_disk", "max_upload", "max_pixels", "queue", "alone"):
         if not options[name] > 0:
             raise InputError(f"Expected --studio.{name} to be above 0, but got {options[name]}")
     if auth is not None and not all(auth.partition(":")):

@@ -29,13 +29,14 @@ class Events:
     """Ties a page to the queue.
 
     Args:
+        blocks: What the page is built in.
         page: The page.
         language: The command line's settings.
         orders: Turns wishes into runs.
         queue: The queue.
     """
 
-    def __init__(self, page: Page, language: Language, orders: Orders, queue: Queue) -> None:
+    def __init__(self, blocks: gr.Blocks, page: Page, language: Language, orders: Orders, queue: Queue) -> None:
         self.page, self.language, self.orders, self.queue = page, language, orders, queue
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
         raw = quiet | {"preprocess": False}
@@ -43,6 +44,7 @@ class Events:
         p.paint.click(self.map_of, p.editor, p.map, **quiet).success(
             self.submit, [p.mine, *p.wish], [p.token, p.mine], **raw
         ).success(**follow).then(self.remembered, p.mine, p.gallery, **quiet)
+        blocks.load(self.arrive, p.mine, [p.token, p.gallery], **quiet).success(**follow)
         p.preset.change(self.preset, p.preset, [p.preset, *p.form.fields], **quiet)
         p.photograph.input(self.photograph, p.photograph, [p.photograph, p.editor], **raw)
         p.paintings.upload(self.paintings, p.paintings, None, **raw)
@@ -92,10 +94,16 @@ class Events:
         self.queue.submit(run)
         return run.token, [run.token, *(mine or [])][:REMEMBERED]
 
+    def arrive(self, mine: list[str]) -> tuple[str, list[tuple[str, str]]]:
+        """Returns the run of this browser that still goes on, where there is one, and its pictures."""
+        going = [x for x in mine or [] if (run := self.queue.runs.get(str(x))) is not None and not run.over]
+        return next(iter(going), ""), self.remembered(mine)
+
     async def watch(self, token: str) -> AsyncIterator[list[Any]]:
         """Shows a run as it changes, until it is over."""
         before: tuple[Any, ...] = ()
         shown = 0.0
+        yield [gr.skip() for _ in self.page.shown]  # where there is no run, all stays as it is
         while (run := self.queue.find(token)) is not None:
             over, now = run.over, (run.looks, run.state, run.message, self.queue.place(run))
             if now != before or time.monotonic() - shown > 2:
@@ -145,7 +153,7 @@ class Events:
             pixels = self.queue.limits.pixels
             copy = masks.copy_of(self.orders.folder.uploaded(path, "data.content", pixels), pixels)
         except InputError as error:
-            gr.Warning(escape(str(error)), duration=None)
+            gr.Warning(escape(str(error), quote=False), duration=None)
             return None, None
         return gr.skip(), {"background": copy, "layers": [], "composite": None}
 

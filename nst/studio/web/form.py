@@ -57,12 +57,14 @@ class Form:
 
     def show(self, values: Mapping[str, Any]) -> list[Any]:
         """Returns updates of the fields that show other values; a setting that is not among them stays."""
-        return [gr.update(value=_shown(x, values[x.key])) if x.key in values else gr.update() for x in self.settings]
+        return [
+            gr.update(value=self._shown(x, values[x.key])) if x.key in values else gr.update() for x in self.settings
+        ]
 
     def _field(self, setting: Setting) -> Any:
         shared: dict[str, Any] = {
             "label": IN_SIGHT.get(setting.key, setting.key),
-            "value": _shown(setting, self.start[setting.key]),
+            "value": self._shown(setting, self.start[setting.key]),
             "elem_id": setting.key.replace(".", "-"),
             "interactive": True,
         }
@@ -80,12 +82,13 @@ class Form:
             return gr.Number(precision=0 if setting.kind == "int" else None, **shared)
         return gr.Textbox(max_lines=4, **shared)
 
-
-def _shown(setting: Setting, value: Any) -> Any:
-    """Returns a setting's value as its field shows it."""
-    if setting.kind != "text":
-        return value
-    return "" if value is None else flow(value)
+    def _shown(self, setting: Setting, value: Any) -> Any:
+        """Returns a setting's value as its field shows it."""
+        if setting.key == "data.size":
+            return min(value, self.max_size)
+        if setting.kind != "text":
+            return value
+        return "" if value is None else flow(value)
 
 
 def _plain(setting: Setting, value: Any) -> Any:

@@ -132,11 +132,11 @@ def application(options: Options, language: Language, queue: Queue, port: int) -
 
     orders = Orders(language, folder, queue.limits)
     with gr.Blocks(title="nst studio", analytics_enabled=False, fill_width=True) as blocks:
+        Api(orders, queue)  # before the page, so that its endpoints have their names
         if options.api_only:
             gr.Markdown("This studio has an API and no page.")
         else:
-            Events(Page(language, queue.limits), language, orders, queue)
-        Api(orders, queue)
+            Events(blocks, Page(language, queue.limits), language, orders, queue)
     blocks.queue(default_concurrency_limit=None)
     gr.mount_gradio_app(
         app,

@@ -23,7 +23,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args)
         except (InputError, RunError) as error:
-            raise gr.Error(escape(str(error)), duration=None, print_exception=False) from None
+            raise gr.Error(escape(str(error), quote=False), duration=None, print_exception=False) from None
 
     return telling
 
