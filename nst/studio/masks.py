@@ -16,8 +16,9 @@ from nst.pictures.files import write_atomically
 from nst.pictures.geometry import fit
 from nst.studio.asked import Brushed
 
-PALETTE = {"red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00"}
-"""The brush's colours by the regions' names: corners of the colour cube, so that no stroke is taken for another."""
+PALETTE = {"red": "#ff0000", "lime": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00"}
+"""The brush's colours by the regions' names, which are the colours' own names: corners of the colour cube, so that no
+stroke is taken for another."""
 
 OPAQUE = 128
 """Opacity from which a pixel of a stroke counts."""
@@ -91,7 +92,7 @@ def regions(found: Sequence[str], brushed: Sequence[Brushed], path: Path) -> dic
     kept: dict[str, dict[str, Any]] = {}
     for region in brushed:
         if region.name in found:
-            kept[region.name] = {"mask": str(path), "color": PALETTE[region.name]}
+            kept[region.name] = {"mask": str(path), "color": region.name}
             kept[region.name] |= {"keep": True} if region.painting is None else {}
             kept[region.name] |= {"content_weight": region.content_weight} if region.content_weight != 1 else {}
     return kept

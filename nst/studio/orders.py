@@ -21,7 +21,7 @@ from nst.scene.levels import OVERHEAD, Start
 from nst.studio import masks
 from nst.studio.asked import Language, Limits, Order, Wish, flow
 from nst.studio.folder import Folder
-from nst.studio.run import Run
+from nst.studio.run import STEERED, Run
 
 FILES = ("data.content", "data.style", "data.regions")
 """Settings whose files are those that a browser has sent."""
@@ -54,7 +54,8 @@ class Orders:
             config.setdefault("data", {}).update(self._files(wish, folder))
             args = ["--config", wish.preset, "--config", yaml.safe_dump(config)]
             args.append(f"--data.max_pixels={self.limits.pixels}")
-            data = self.language.parse(args).config.data
+            settings = self.language.parse(args).config
+            data = settings.data
             self._check_size(int(data.size))
             return Run(
                 folder.name,
@@ -62,6 +63,7 @@ class Orders:
                 f"{wish.preset}, {data.size} px",
                 ("--config", wish.preset, *flags(config)),
                 cost(data),
+                {name: x for name, x in [*vars(settings.model).items(), *vars(data).items()] if name in STEERED},
                 wish.pinned,
             )
         except BaseException:

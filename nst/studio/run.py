@@ -13,6 +13,9 @@ from nst.studio.asked import Order
 OVER = ("done", "stopped", "failed")
 """States of a run that is over."""
 
+STEERED = ("style_weight", "content_weight", "strength", "color", "size")
+"""Settings that may change while a run goes on."""
+
 POINTS = 300
 """Points of a run's curve; where it gets more, every other one is left out."""
 
@@ -34,6 +37,7 @@ class Run:
         curve: Step and losses.
         preview: The picture as it is, as JPEG.
         changes: The changes that were made.
+        steered: The settings of STEERED as they are.
     """
 
     token: str
@@ -41,6 +45,7 @@ class Run:
     title: str
     flags: tuple[str, ...]
     cost: float
+    steered: dict[str, Any]
     pinned: bool = False
     state: str = "waiting"
     message: str = ""
@@ -84,6 +89,7 @@ class Run:
             self.figures |= word
         elif kind == "changed":
             self.changes.append(word["change"])
+            self.steered |= {name: x for name, x in self.changes[-1].items() if name in STEERED}
             self.message = ""
         elif kind == "refused":
             self.message = word["message"]

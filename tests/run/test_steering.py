@@ -114,7 +114,10 @@ def test_weights_are_those_of_the_settings() -> None:
     few = ("--data.steps", "2")
     change = Change(1, content_weight=3.0, style_weight=5.0, strength=0.5)
     options = ("--model.content_weight", "3", "--model.style_weight", "5", "--model.strength", "0.5")
-    steered, straight = weights(*few, "--model.tv_weight", "2", plan=(change,)), weights(*few, *options, "--model.tv_weight", "2")
+    steered, straight = (
+        weights(*few, "--model.tv_weight", "2", plan=(change,)),
+        weights(*few, *options, "--model.tv_weight", "2"),
+    )
     assert steered == pytest.approx(straight)
 
 

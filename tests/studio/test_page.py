@@ -87,9 +87,9 @@ def test_regions_of_a_mask_painted_with_the_mouse_take_their_paintings(page: Pag
     # the photograph is shown in the middle of the canvas; strokes down its left half belong to the first region
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for dx in (-150, -90):
-        page.page.mouse.move(x + dx, y - 200)
+        page.page.mouse.move(x + dx, y - 150)
         page.page.mouse.down()
-        page.page.mouse.move(x + dx, y + 200, steps=8)
+        page.page.mouse.move(x + dx, y + 150, steps=8)
         page.page.mouse.up()
     page.page.wait_for_timeout(500)
     page.page.click("#place-red input")
@@ -102,7 +102,7 @@ def test_regions_of_a_mask_painted_with_the_mouse_take_their_paintings(page: Pag
     page.wait("Done")
     got = page.download("png", tmp_path / "got.png")
     settings = record.read(got)["config"]["data"]
-    assert settings["regions"]["red"]["color"] == "#ff0000"
+    assert settings["regions"]["red"]["color"] == "red"
     assert [x.get("region") for x in settings["style"]] == [None, "red"]
     picture = np.asarray(Image.open(got).convert("RGB")).astype(int)
     width = picture.shape[1]
@@ -141,14 +141,18 @@ def test_a_steered_run_is_made_again_bit_for_bit(page: Page, tmp_path: Path) -> 
 
 
 def test_the_run_goes_on_to_a_larger_size_and_never_above_the_limit(page: Page, tmp_path: Path) -> None:
-    go(page, steps=150, size=64)
+    go(page, steps=400, size=64)
     page.wait("step")
+    page.page.click("#pause")
+    page.wait("Paused")
     page.page.locator("#steer > button").click()
     page.page.locator("#steer-size input").fill("2000")
     page.page.click("#change")
     page.until(lambda: "at most 256 pixels" in page.message(), "no refusal", 10)
     page.page.locator("#steer-size input").fill("80")
     page.page.click("#change")
+    page.page.wait_for_timeout(1000)
+    page.page.click("#pause")
     page.wait("Done")
     assert max(Image.open(page.download("png", tmp_path / "got.png")).size) == 80
 
@@ -265,7 +269,8 @@ def test_it_fits_the_window_and_every_field_has_a_name(
 
 
 UNNAMED = """() => [...document.querySelectorAll("button, input, textarea, select, img")].filter((x) => {
-  if (!x.checkVisibility({visibilityProperty: true}) || x.closest("[aria-hidden=true]") || x.type === "file") return false;
+  if (!x.checkVisibility({visibilityProperty: true}) || x.closest("[aria-hidden=true]")) return false;
+  if (x.type === "file") return false;
   const label = x.labels && [...x.labels].some((y) => y.innerText.trim());
   return !(label || x.getAttribute("aria-label") || x.title || x.alt || x.innerText.trim() || x.placeholder);
 }).map((x) => x.outerHTML.slice(0, 200))"""

@@ -16,7 +16,7 @@ from nst.studio import masks
 from nst.studio.asked import Brushed, Language, Wish
 from nst.studio.orders import Orders
 from nst.studio.queue import Queue
-from nst.studio.run import Run
+from nst.studio.run import STEERED, Run
 from nst.studio.web import view
 from nst.studio.web.page import ROWS, Page
 from nst.studio.web.told import BEAT, sent, told
@@ -40,9 +40,9 @@ class Events:
         self.page, self.language, self.orders, self.queue = page, language, orders, queue
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
         raw = quiet | {"preprocess": False}
-        p, follow = page, {"fn": self.watch, "inputs": [page.token], "outputs": page.shown, **quiet}
-        p.paint.click(self.map_of, p.editor, p.map, **quiet).success(
-            self.submit, [p.mine, *p.wish], [p.token, p.mine], **raw
+        p, follow = page, {"fn": self.watch, "inputs": [page.token], "outputs": [*page.shown, *page.steering], **quiet}
+        p.paint.click(self.pictures, [p.photograph, p.paintings], p.sent, **raw).success(
+            self.submit, [p.mine, *p.wish], [p.token, p.mine], **quiet
         ).success(**follow).then(self.remembered, p.mine, p.gallery, **quiet)
         blocks.load(self.arrive, p.mine, [p.token, p.gallery], **quiet).success(**follow)
         p.preset.change(self.preset, p.preset, [p.preset, *p.form.fields], **quiet)
@@ -51,20 +51,19 @@ class Events:
         p.pause.click(self.pause, p.token, None, **quiet)
         p.stop.click(self.end("now"), p.token, None, **quiet)
         p.last.click(self.end("level"), p.token, None, **quiet)
-        steering = [p.style_weight, p.content_weight, p.strength, p.color, p.grow]
-        p.change.click(self.change, [p.token, *steering], None, **quiet)
+        p.change.click(self.change, [p.token, *p.steering], None, **quiet)
         p.save_mask.click(self.save_mask, p.editor, p.mask_file, **quiet)
         p.load_mask.upload(self.load_mask, [p.load_mask, p.photograph], p.editor, **raw)
         p.gallery.select(self.take_mine, [p.mine, p.preset], p.form.fields, **quiet)
         p.dropped.upload(self.take_dropped, [p.dropped, p.preset], p.form.fields, **raw)
-        p.sweep.click(self.map_of, p.editor, p.map, **quiet).success(
-            self.sweep, [p.swept, p.values, *p.wish], p.cells, **raw
+        p.sweep.click(self.pictures, [p.photograph, p.paintings], p.sent, **raw).success(
+            self.sweep, [p.swept, p.values, *p.wish], p.cells, **quiet
         ).success(self.watch_cells, p.cells, p.sheet, **quiet)
         p.sheet.select(self.take_cell, [p.cells, p.preset], p.form.fields, **quiet)
 
     def wish(self, values: Sequence[Any]) -> Wish:
         """Returns what the parts of `Page.wish` ask for."""
-        preset, photograph, paintings, colors, pinned, *rest = values
+        preset, (photograph, paintings), editor, pinned, *rest = values
         count = 2 * len(self.page.places)
         places, fields = rest[:count], rest[count:]
         brushed = [
@@ -74,14 +73,17 @@ class Events:
         return Wish(
             preset,
             self.page.form.read(fields),
-            sent(photograph),
-            [sent(x["image"]) for x in paintings or []],
-            colors,
+            photograph,
+            paintings,
+            self.map_of(editor),
             brushed,
             bool(pinned),
         )
 
-    @told
+    def pictures(self, photograph: Any, paintings: Any) -> tuple[str | None, list[str | None]]:
+        """Returns the files that the browser has sent, of which nothing has been decoded."""
+        return sent(photograph), [sent(x["image"]) for x in paintings or []]
+
     def map_of(self, editor: Any) -> Any:
         """Returns the map of the regions that were painted; None for none."""
         return masks.painted((editor or {}).get("layers") or [])
@@ -103,11 +105,12 @@ class Events:
         """Shows a run as it changes, until it is over."""
         before: tuple[Any, ...] = ()
         shown = 0.0
-        yield [gr.skip() for _ in self.page.shown]  # where there is no run, all stays as it is
+        yield [gr.skip() for _ in [*self.page.shown, *STEERED]]  # where there is no run, all stays as it is
         while (run := self.queue.find(token)) is not None:
             over, now = run.over, (run.looks, run.state, run.message, self.queue.place(run))
             if now != before or time.monotonic() - shown > 2:
-                yield self.shown(run, fresh=not before or now[:2] != before[:2])
+                steered = [gr.skip() if before else gr.update(value=run.steered[name]) for name in STEERED]
+                yield [*self.shown(run, fresh=not before or now[:2] != before[:2]), *steered]
                 before, shown = now, time.monotonic()
             if over:  # before this look, so that the last one shows the end
                 return
@@ -184,15 +187,9 @@ class Events:
     @told
     def change(self, token: str, style: Any, content: Any, strength: Any, color: Any, size: Any) -> None:
         """Changes settings of a run that goes on."""
-        settings = {
-            "style_weight": style,
-            "content_weight": content,
-            "strength": strength,
-            "color": color,
-            "size": size,
-        }
-        settings = {name: x for name, x in settings.items() if x not in (None, "")}
+        given = dict(zip(STEERED, (style, content, strength, color, size), strict=True))
         run = self.queue.find(token)
+        settings = {} if run is None else {name: x for name, x in given.items() if x not in (None, run.steered[name])}
         if run is not None and settings:
             self.orders.change(run, settings)
 

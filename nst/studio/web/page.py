@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
+from nst.pictures.color import Color
 from nst.studio.asked import Language, Limits
 from nst.studio.masks import PALETTE
 from nst.studio.web import view
@@ -36,7 +37,7 @@ class Page:
         self.form = Form(language.settings, language.values(self.first), limits.size)
         self.token = gr.State("")
         self.mine = gr.BrowserState([], storage_key="nst-runs", secret="nst")
-        self.map = gr.State(None)
+        self.sent = gr.State((None, []))
         gr.HTML('<h1 class="nst-title">nst studio</h1>')
         with gr.Row(elem_classes="nst-columns"):
             with gr.Column(scale=2, min_width=320):
@@ -96,22 +97,16 @@ class Page:
             self.last = gr.Button("Stop at this level", interactive=False, elem_id="last", min_width=140)
         self.status = gr.HTML(view.status(None))
         with gr.Accordion("Steer", open=False, elem_id="steer"):
-            gr.Markdown("What is left empty stays. A change takes hold at the next step, and is kept in the record.")
+            gr.Markdown("A change takes hold at the next step, and is kept in the record.")
             with gr.Row():
-                number: dict[str, Any] = {"value": None, "min_width": 130, "interactive": True}
-                self.style_weight = gr.Number(label="Style weight", elem_id="steer-style", **number)
-                self.content_weight = gr.Number(label="Content weight", elem_id="steer-content", **number)
-                self.strength = gr.Number(label="Strength", elem_id="steer-strength", **number)
-                self.color = gr.Dropdown(
-                    [("as it is", ""), "style", "content", "match", "histogram"],
-                    value="",
-                    label="Colours",
-                    elem_id="steer-color",
-                    min_width=130,
-                )
-                self.grow = gr.Number(
-                    label=f"Go on to, pixels, up to {limits.size}", precision=0, elem_id="steer-size", **number
-                )
+                number: dict[str, Any] = {"min_width": 130, "interactive": True}
+                self.steering = [
+                    gr.Number(label="Style weight", elem_id="steer-style", **number),
+                    gr.Number(label="Content weight", elem_id="steer-content", **number),
+                    gr.Number(label="Strength", elem_id="steer-strength", **number),
+                    gr.Dropdown([*get_args(Color)], label="Colours", elem_id="steer-color", **number),
+                    gr.Number(label=f"Go on to, of {limits.size} pixels", precision=0, elem_id="steer-size", **number),
+                ]
             self.change = gr.Button("Change", interactive=False, elem_id="change")
 
     def _regions(self) -> None:
@@ -174,7 +169,7 @@ class Page:
     def wish(self) -> list[Any]:
         """The parts that say what to paint, in the order of `events.wish`."""
         places = [x for _, *pair in self.places for x in pair]
-        return [self.preset, self.photograph, self.paintings, self.map, self.pinned, *places, *self.form.fields]
+        return [self.preset, self.sent, self.editor, self.pinned, *places, *self.form.fields]
 
     @property
     def shown(self) -> list[Any]:
