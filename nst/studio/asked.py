@@ -124,4 +124,8 @@ def flow(value: Any) -> str:
     """Returns a value in YAML of one line."""
     if isinstance(value, str):
         return value
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9).removesuffix("\n").removesuffix("\n...")
+    return (
+        yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9)
+        .removesuffix("\n")
+        .removesuffix("\n...")
+    )

@@ -69,7 +69,8 @@ class Folder:
         try:
             decoding.check(found, key, max_pixels)
         except InputError as error:
-            raise InputError(str(error).replace("--data.max_pixels", "--studio.max_pixels")) from None
+            said = str(error).replace("--data.max_pixels", "--studio.max_pixels")
+            raise InputError(said.replace(str(found), found.name)) from None  # where files lie is nobody's business
         return found
 
     def keep(self, path: Path, folder: Path, name: str) -> Path:
@@ -84,19 +85,17 @@ class Folder:
         Args:
             busy: Names of runs that go on, which stay.
         """
-        entries = [x for folder in (self.runs, self.uploads) for x in folder.iterdir() if x.name not in busy]
+        entries = [x for folder in (self.runs, self.uploads) for x in folder.iterdir() if x.is_dir()]
+        entries = [x for x in entries if x.name not in busy]
         found = []
         for entry in entries:
             with suppress(OSError):
-                inside = [entry, *(entry.rglob("*") if entry.is_dir() else ())]
-                stats = [x.stat() for x in inside]
-                found.append((max(x.st_mtime for x in stats), sum(x.st_size for x in stats), entry))
+                inside = [x.stat() for x in entry.rglob("*") if x.is_file()]
+                changed = max(x.st_mtime for x in (entry.stat(), *inside))
+                found.append((changed, sum(x.st_size for x in inside), entry))
         left = sum(size for _, size, _ in found)
         for changed, size, entry in sorted(found):
             if left <= self.max_bytes and time.time() - changed <= self.max_age:
                 break
             left -= size
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+            shutil.rmtree(entry, ignore_errors=True)

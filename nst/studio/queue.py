@@ -139,9 +139,7 @@ class Queue:
         """Waits for a run; returns None where the studio closes, or the process that waits has died."""
         with self._change:
             while not self._closed and process.is_alive():
-                for run in [x for x in self._waiting if self._abandoned(x)]:
-                    self._waiting.remove(run)
-                    run.end("stopped", "Its page was closed.")
+                self._let_go()
                 if self._waiting:
                     run = self._waiting.pop(0)
                     run.state = "starting"
@@ -157,11 +155,13 @@ class Queue:
             while not run.over:
                 if pipe.poll(0.5):
                     run.hear(pipe.recv())
+                with self._change:
+                    self._let_go()
                 if not asked and run.begun is not None:
                     if time.monotonic() - run.begun > self.limits.time:
-                        run.message = f"Stopped after {self.limits.time:.0f} s, the most that --studio.max_time allows."
+                        run.reason = f"Stopped after {self.limits.time:.0f} s, the most that --studio.max_time allows."
                     elif self._abandoned(run):
-                        run.message = "Stopped, as its page was closed."
+                        run.reason = "Stopped, as its page was closed."
                     else:
                         continue
                     asked = True
@@ -177,6 +177,12 @@ class Queue:
         self.folder.clean(busy)
         for token in [x.token for x in [*self.runs.values()] if x.over and not (self.folder.runs / x.token).exists()]:
             del self.runs[token]
+
+    def _let_go(self) -> None:
+        """Takes runs out of the queue that nobody watches."""
+        for run in [x for x in self._waiting if self._abandoned(x)]:
+            self._waiting.remove(run)
+            run.end("stopped", "Its page was closed.")
 
     def _abandoned(self, run: Run) -> bool:
         return not run.pinned and time.monotonic() - run.seen > self.limits.alone

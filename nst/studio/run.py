@@ -33,6 +33,7 @@ class Run:
         pinned: Whether it goes on where nobody watches.
         state: `waiting`, `starting`, `painting`, `paused`, `done`, `stopped` or `failed`.
         message: What there is to say about its end, or about a change that was refused.
+        reason: Why the studio ended it.
         figures: What the worker said last: step, level, size, time left.
         curve: Step and losses.
         preview: The picture as it is, as JPEG.
@@ -49,6 +50,7 @@ class Run:
     pinned: bool = False
     state: str = "waiting"
     message: str = ""
+    reason: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     curve: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     preview: bytes | None = None
@@ -95,13 +97,11 @@ class Run:
             self.message = word["message"]
         elif kind == "done":
             self.figures |= word
-            self.message = "" if word["complete"] else self.message
-            self.end("done" if word["complete"] else "stopped")
+            self.end("done" if word["complete"] else "stopped", "" if word["complete"] else self.reason)
         elif kind == "failed":
-            self.end("failed", word["message"])
+            self.end("failed", word["message"].replace(f"{self.order.folder}/", ""))
 
-    def end(self, state: str, message: str | None = None) -> None:
+    def end(self, state: str, message: str) -> None:
         """Notes the end; the state comes last, as others look at it first."""
         self.ended, self.pipe = time.monotonic(), None
-        self.message = self.message if message is None else message
-        self.state = state
+        self.message, self.state = message, state

@@ -82,7 +82,7 @@ def test_a_run_ends_with_its_level_or_at_once(plain: torch.Tensor) -> None:
 
 
 def test_changes_add_up() -> None:
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"step": 2, "style_weight": 3.0, "color": "match", "size": 128},
         {"step": 5, "strength": 0.7},
         {"step": 7, "color": "style", "content_weight": 4.0},

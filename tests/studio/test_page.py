@@ -9,6 +9,7 @@ import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_what_is_no_picture_or_too_large_is_a_message_and_the_studio_lives(
 
 
 def test_a_hostile_record_gives_settings_and_nothing_else(page: Page, tmp_path: Path) -> None:
-    config = {
+    config: dict[str, Any] = {
         "model": {"style_weight": 3.5, "optimizer": {"class_path": "os.system", "init_args": {"command": "touch x"}}},
         "data": {"content": "/etc/passwd"},
     }
@@ -198,6 +199,7 @@ def test_a_hostile_record_gives_settings_and_nothing_else(page: Page, tmp_path: 
         Image.new("RGB", (32, 32)).save(tmp_path / "record.png", pnginfo=text)
         return tmp_path / "record.png"
 
+    page.page.locator("#more > button").click()
     page.tab("Results")
     page.page.set_input_files("#dropped input[type=file]", save(config))
     page.until(lambda: "os.system" in page.message(), "no refusal", 20)
@@ -239,7 +241,7 @@ def test_the_death_of_a_worker_is_a_message_and_the_next_run_works(page: Page, s
 
 def test_a_sweep_is_a_grid_whose_settings_can_be_taken(page: Page) -> None:
     page.preset("debug")
-    page.set("data.steps", 3)
+    page.set("data.steps", 3)  # opens More
     page.tab("Results")
     page.page.locator("#sweep > button").click()
     page.page.locator("#swept-values textarea, #swept-values input").first.fill("0.5, 7.25")

@@ -34,6 +34,12 @@ class Change:
     size: int | None = None
     end: End | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("content_weight", "style_weight", "strength"):
+            value = getattr(self, name)
+            if isinstance(value, int):  # so that a change from a page is written as one from a config
+                setattr(self, name, float(value))
+
 
 def check(change: Change) -> None:
     """Raises an InputError unless every value of a change is in its range."""
