@@ -4,7 +4,7 @@
     python -m benchmarks.studio queue --clients 10 --pictures 20
 
 `live` makes the same steps with and without the live view, in turns, and reports the medians of the seconds per step
-and the median of the rounds' ratios. `queue` has clients ask for pictures at once, and reports the memory of this process
+and the median of the ratios. `queue` has clients ask for pictures at once, and reports the memory of this process
 and of the one that waits for the next run, after the first picture and after the last. Nothing else should run.
 """
 

@@ -246,8 +246,8 @@ def test_a_sweep_is_a_grid_whose_settings_can_be_taken(page: Page) -> None:
     page.page.locator("#sweep > button").click()
     page.page.locator("#swept-values textarea, #swept-values input").first.fill("0.5, 7.25")
     page.page.click("#sweep-paint")
-    page.until(lambda: page.page.locator("#sheet .thumbnail-item, #sheet .gallery-item").count() >= 2, "no grid", 90)
-    page.page.locator("#sheet .thumbnail-item, #sheet .gallery-item").nth(1).click()
+    page.until(lambda: page.page.locator("#sheet button:has(img)").count() >= 2, "no grid", 90)
+    page.page.locator("#sheet button:has(img)").nth(1).click()
     page.until(lambda: page.page.locator("#model-style_weight input").input_value() == "7.25", "no settings", 20)
 
 

@@ -69,14 +69,14 @@ class Page:
             type="filepath",
             image_mode=None,
             sources=["upload", "clipboard"],
-            height=190,
+            height=150,
             elem_id="photograph",
         )
         self.paintings = gr.Gallery(
             label="Paintings, one or more, or else the sample",
             type="filepath",
             interactive=True,
-            height=190,
+            height=150,
             columns=3,
             file_types=["image"],
             elem_id="paintings",
@@ -148,6 +148,8 @@ class Page:
             label="Your last pictures: choose one for its settings",
             interactive=False,
             height=360,
+            columns=4,
+            object_fit="contain",
             elem_id="gallery",
         )
         self.dropped = gr.File(
@@ -161,7 +163,12 @@ class Page:
                 self.values = gr.Textbox("0.3, 1, 3", label=f"Its values, up to {ROWS}", elem_id="swept-values")
             self.sweep = gr.Button("Paint all", elem_id="sweep-paint")
             self.sheet = gr.Gallery(
-                label="Choose one to take its settings", interactive=False, height=360, elem_id="sheet"
+                label="Choose one to take its settings",
+                interactive=False,
+                height=360,
+                columns=3,
+                object_fit="contain",
+                elem_id="sheet",
             )
             self.cells = gr.State([])
 

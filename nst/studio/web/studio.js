@@ -1,4 +1,4 @@
-// The tab's title tells how far the picture is; Enter in a field of one line paints.
+// The tab's title tells how far the picture is; Enter in a field of one line paints; on a phone, Paint shows the canvas.
 (() => {
   const name = "nst studio";
   new MutationObserver(() => {
@@ -7,6 +7,11 @@
     const title = percent ? `${percent} · ${name}` : name;
     if (document.title !== title) document.title = title;
   }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-percent"] });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#paint") && innerWidth <= 700) {
+      document.querySelector(".nst-canvas").scrollIntoView({ block: "center" });
+    }
+  });
   document.addEventListener("keydown", (event) => {
     const at = event.target;
     const field = at.matches("input:not([type=checkbox]):not([type=file]):not([role=listbox])");
