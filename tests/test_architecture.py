@@ -22,6 +22,7 @@ FLOORS = [
     "optimise",
     "run",
     "many",
+    "studio",
     "cli",
 ]
 """Folders from the bottom up: what lies in one may import what lies in it or below."""

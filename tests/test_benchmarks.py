@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks import all as figures
 from benchmarks import blind, convergence, gpu, machine, quality, scale, sizes
+from benchmarks import studio as live_view
 from benchmarks.judge import LOOK, STYLE, Judge
 from nst.losses import functional as F
 from nst.losses.distances.frobenius import gram_distance
@@ -226,3 +227,8 @@ def test_the_objective_falls_as_it_is_measured() -> None:
     values = convergence.fall(make, 64, cosine=True)
     assert len(values) == len(convergence.MARKS)
     assert values == sorted(values, reverse=True)
+
+
+def test_the_live_view_is_measured_against_none() -> None:
+    report = live_view.live(size=48, steps=3, rounds=1)
+    assert report["plain"] > 0 and report["ratio"] == pytest.approx(report["live"] / report["plain"])

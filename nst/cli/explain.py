@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import NoReturn
 
 from nst.errors import InputError, nearest, one_line
+from nst.run.steering.changes import Change
 from nst.scene.styles import Region, Style
 from nst.types import WORDS
 
@@ -24,7 +25,7 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key = f"{match[1]}.{match[2]}"
         return f"Expected a known key in the config, but got {key}{nearest(key, keys)}"
     if match := re.search(r"Option '(\S+)' is not accepted", text):
-        known = [*keys, *(field.name for entry in (Style, Region) for field in fields(entry))]
+        known = [*keys, *(field.name for entry in (Style, Region, Change) for field in fields(entry))]
         return f"Expected a known key in the config, but got {match[1]}{nearest(match[1], known)}"
     if match := re.search(r"arguments are required: (.*)", text):
         return f"Expected --{match[1].replace(', ', ' and --')}, but it was not given"

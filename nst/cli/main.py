@@ -28,6 +28,7 @@ HELP = f"""nst {version("nst")}: neural style transfer
   nst batch    make many: nst batch --config starry --data.content 'photos/*.jpg' --output out/
   nst sweep    compare settings: nst sweep --config starry --model.style_weight 1,10 --output sheet.png
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
+  nst studio   a page in the browser on which all this is a drag, a slider or a brush
   nst presets  list the configs that come with nst, or print one: nst presets starry
 
 Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
@@ -38,6 +39,7 @@ COMMANDS = {
     "export": "nst.cli.export.export",
     "batch": "nst.cli.batch.batch",
     "sweep": "nst.cli.sweep.sweep",
+    "studio": "nst.cli.studio.command.studio",
     "presets": "nst.cli.presets.show_presets",
 }
 """The function of each command, which is imported when the command is given: torch takes seconds to load."""

@@ -31,6 +31,8 @@ from nst.run.callbacks import Checkpoints, Progress, Result, Snapshots, StopAfte
 from nst.run.folders import LOGS, Curves, RunFolder, folder_of
 from nst.run.record import Record
 from nst.run.replay import Replay
+from nst.run.steering.changes import Change
+from nst.run.steering.steering import Steering
 from nst.run.stopping import Stop
 from nst.scene.data import PictureData, sample_path
 from nst.scene.styles import Region, Style
@@ -168,6 +170,11 @@ class FitCLI(LightningCLI):
             help="Resume also where photograph, paintings, network or settings are others than the checkpoint's.",
         )
         parser.add_argument("--budget", type=Seconds | None, help="Time for the whole run, such as `60s` or `2min`.")
+        parser.add_argument(
+            "--changes",
+            type=list[Change] | None,
+            help="Changes of settings while the run goes on, entries `{step, ...}` as the studio writes them.",
+        )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Snapshots, "snapshots")
         parser.link_arguments("model.init", "data.init")
@@ -179,6 +186,8 @@ class FitCLI(LightningCLI):
         self.folder = RunFolder(self.root)
         given = settings.callbacks or []
         callbacks: list[pl.Callback] = [*(given if isinstance(given, list) else [given]), self.folder]
+        if self.config_init.changes:
+            callbacks.append(Steering(self.config_init.changes))
         callbacks += [StopAfterStep(self.stop), Result(self.config.output)]
         logger = settings.logger
         if logger is None or logger is True:
@@ -229,6 +238,11 @@ class FitCLI(LightningCLI):
         """
         if self.config.ckpt_path is None:
             return None
+        if self.config.changes:
+            raise InputError(
+                "Expected a run without --changes to go on from --ckpt_path, but this one has some; start anew without "
+                "--ckpt_path"
+            )
         path = Path(self.config.ckpt_path)
         if str(path) == "last":
             root = self.root / LOGS

@@ -23,6 +23,11 @@ from nst.scene.levels import Level, Painting
 ALL = slice(None)
 """All rows of a layer's activations."""
 
+STRENGTH_POWER = 3
+"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
+photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
+of the root at strength 1, for two pairs at 80 px."""
+
 
 class LayerLoss(ABC):
     """A loss of one layer's activations: `statistics` of each band, which are added, and a `value` of their sum."""
@@ -208,6 +213,18 @@ class Objective:
                 if name in self.weights:
                     raise InputError(f"Expected terms with names of their own, but two have {name}; rename one")
                 self.weights[name], self.flags[name] = weight, term.flag
+
+    def scale(self, weights: Mapping[str, float], factors: Mapping[str, float], others: float) -> None:
+        """Sets the weights to earlier weights times a factor for each term.
+
+        Args:
+            weights: The earlier weights by the values' names.
+            factors: Factors by the terms' names.
+            others: Factor of the terms that are not named.
+        """
+        for term in self.terms:
+            for name in term.weights:
+                self.weights[name] = weights[name] * factors.get(term.name, others)
 
     @property
     def layers(self) -> set[str]:

@@ -1,7 +1,7 @@
 """The only module that knows the inside of Lightning's loop: an epoch is a level, and a batch of the epoch is a step.
 
 LevelModule turns the hooks of the loop into the beginning and the end of a level; callbacks, which only watch, ask
-`level_over` and `is_complete`.
+`level_over` and `is_complete`. A run that is steered may get other levels by `replan`.
 """
 
 from __future__ import annotations
@@ -96,10 +96,22 @@ def level_over(trainer: pl.Trainer) -> bool:
     return last or trainer.global_step == trainer.max_steps
 
 
+def replan(trainer: pl.Trainer, levels: Sequence[Level]) -> None:
+    """Puts other levels in the place of a run's levels; the level that goes on has its index and its steps.
+
+    The next batch is then a new Level, so that the module begins it: it computes the targets anew.
+    """
+    module: Any = trainer.lightning_module
+    loader: Any = trainer.train_dataloader
+    module.levels = module.pace.levels = [*levels]
+    trainer.fit_loop.max_epochs = len(levels)
+    loader.level = levels[module.level.index]
+
+
 def is_complete(trainer: pl.Trainer, levels: Sequence[Level]) -> bool:
     """Whether a run has made the last step of its last level, as the loop knows it: a level may end early."""
     steps = trainer.fit_loop.epoch_loop.batch_progress
     current: Any = steps.current  # whose type does not declare what it counts
     ended: bool = steps.is_last_batch and current.processed == current.ready
     level = getattr(trainer.lightning_module, "level", None)  # None where a run that was at its end is resumed
-    return ended and (trainer.current_epoch >= len(levels) if level is None else level is levels[-1])
+    return ended and (trainer.current_epoch >= len(levels) if level is None else level.index == len(levels) - 1)

@@ -7,16 +7,12 @@ from torch import Tensor
 
 from nst.errors import InputError, check_choice
 from nst.losses import functional as F
+from nst.losses.objective import STRENGTH_POWER
 from nst.machine.numerics import exact
 from nst.scene.levels import Level, Start
 
 GRAY, NOISE = 0.5, 0.05
 """Pixel value of the gray start, which is the mean of the noise start; and standard deviation of the noise."""
-
-STRENGTH_POWER = 3
-"""All weights but the content weight are multiplied by this power of the strength, so that the picture leaves the
-photograph at an even pace: at strengths of 0.25, 0.5 and 0.75 the root of the content distance was 0.2-0.3, 0.6 and 0.9
-of the root at strength 1, for two pairs at 80 px."""
 
 
 def others_weight(strength: float, content_weight: float) -> float:

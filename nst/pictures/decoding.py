@@ -82,10 +82,7 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
             raise _too_large(path, key, f"is {size} bytes long, more than they need", max_pixels)
         for width, height in claims(file):
             _check_pixels(width, height, path, key, max_pixels)
-        file.seek(0)
-        icon = file.read(4) == b"\0\0\1\0"  # Pillow decodes an icon when it opens the file
-        with _limited(max_pixels if icon else None):
-            image = Image.open(file, formats=_formats())
+        image = _opened(file, max_pixels)
         _check_pixels(*image.size, path, key, max_pixels)
         with _unheard() if image.format == "TIFF" else nullcontext():
             with _limited(4 * max_pixels):  # samples, not pixels
@@ -96,6 +93,20 @@ def read(path: Path, key: str, max_pixels: int) -> Image.Image | NDArray[np.uint
                 image.load()
         _check_pixels(*image.size, path, key, max_pixels)
         return image
+
+
+def check(path: Path, key: str, max_pixels: int) -> None:
+    """Raises an InputError unless a file says that it is a picture of at most so many pixels; nothing is decoded.
+
+    Args:
+        path: The file.
+        key: The setting that named the file, for error messages.
+        max_pixels: Refuse a file that claims more pixels in any header.
+    """
+    with refused(path, key, max_pixels), _open(path, key) as file:
+        for width, height in claims(file):
+            _check_pixels(width, height, path, key, max_pixels)
+        _check_pixels(*_opened(file, max_pixels).size, path, key, max_pixels)
 
 
 @contextmanager
@@ -181,6 +192,14 @@ def _open(path: Path, key: str) -> IO[bytes]:
     except ValueError:
         what = "is a name that no file has"
     raise InputError(f"Expected --{key} to be a picture file, but {shown(path)} {what}")
+
+
+def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
+    """Returns an image whose pixels are not decoded yet, but for an icon, which Pillow decodes when it opens it."""
+    file.seek(0)
+    icon = file.read(4) == b"\0\0\1\0"
+    with _limited(max_pixels if icon else None):
+        return Image.open(file, formats=_formats())
 
 
 def _formats() -> tuple[str, ...]:

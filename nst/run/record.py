@@ -27,7 +27,7 @@ LONGEST, DEEPEST = 256 << 10, 12
 """The most characters of a record, and the deepest nesting of its lists and mappings; our records have thousands of
 characters and a nesting of 6."""
 
-GROUPS = ("seed_everything", "trainer", "model", "data", "budget")
+GROUPS = ("seed_everything", "trainer", "model", "data", "budget", "changes")
 """Groups of settings that decide the picture. The others say where the picture is written, how the run was resumed, and
 what the run shows."""
 
@@ -85,6 +85,9 @@ def make(config: Mapping[str, Any], files: Mapping[str, Path], network: str) -> 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that decide the picture."""
     kept = {key: config[key] for key in GROUPS if key in config}
+    changes = kept.pop("changes", None)
+    if changes:  # a plain run has none
+        kept["changes"] = [{name: x for name, x in change.items() if x is not None} for change in changes]
     if "data" in kept:
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "max_pixels"}
     if kept.get("model", {}).get("terms", 0) is None:  # a record cannot choose terms

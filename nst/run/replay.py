@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nst.errors import InputError, nearest
+from nst.run.steering.changes import Change
 from nst.scene.styles import Region, Style
 
 PLATEAU = "lightning.pytorch.cli.ReduceLROnPlateau"
@@ -60,6 +61,8 @@ class Replay:
                 self._take_group(group, value, defaults.get(group, {}))
             elif group in ("seed_everything", "budget"):
                 self.config[group] = self._scalar(group, value)
+            elif group == "changes" and isinstance(value, list):
+                self.config[group] = [self._entry(f"changes[{i}]", x, Change) for i, x in enumerate(value)]
             elif group in defaults:
                 self._leave(group, value, defaults[group])
             else:
@@ -92,7 +95,7 @@ class Replay:
         return self._scalar(key, value)
 
     def _entry(self, key: str, value: Any, kind: type) -> Any:
-        """Returns a style or a region: a path, or plain values by the names of its fields."""
+        """Returns a style, a region or a change: a path, or plain values by the names of its fields."""
         if not isinstance(value, dict):
             return self._scalar(key, value)
         names = [field.name for field in fields(kind)]

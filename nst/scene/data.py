@@ -126,6 +126,7 @@ class PictureData(LightningDataModule):
         self.pictures: dict[str, Picture] = {}
         self.files: dict[str, Path] = {}
         self.levels: list[Level] = []
+        self.plan: list[tuple[int, int, float | None]] = []
         self.alpha: Tensor | None = None
         self.lab: Tensor | None = None
         self.protected: Tensor | None = None
@@ -134,6 +135,35 @@ class PictureData(LightningDataModule):
         """Reads the files and makes the levels, once."""
         if self.levels:
             return
+        self._make_levels()
+
+    def change(self, at: int, size: int | None = None, color: Color | None = None) -> None:
+        """Makes the levels anew, as a run that goes on with other settings needs them.
+
+        Args:
+            at: Index of the level that the run is at; it and those before it keep their sizes and steps.
+            size: Longer side of the result, in pixels; the levels after `at` are those of a result of this size.
+            color: Colours of the result.
+
+        Raises:
+            InputError: If the size is not above that of the level, or the levels end by the clock.
+        """
+        if size is not None:
+            now, steps, seconds = self.plan[at]
+            if seconds is not None:
+                raise InputError("Expected a size that stays with --budget, whose time is shared out; leave one out")
+            if size <= now:
+                raise InputError(f"Expected a size above that of the level, {now} pixels, but got {size}; raise it")
+            self.size = Pixels(size)
+            sizes = self._sizes(self.pictures["content"])
+            later = [x for x in zip(sizes, *self._plan(sizes), strict=True) if x[0] >= now * self.ratio**0.5]
+            self.plan = [*self.plan[: at + 1], *(later or [(size, steps, None)])]
+        self.color = color or self.color
+        self._make_levels()
+
+    def _make_levels(self) -> None:
+        """Reads the files that have not been read, and makes a level of each entry of the plan."""
+        self.levels, self.lab, self.protected = [], None, None
         content = self._picture("content", self.content)
         styles = [self._loaded(i, style) for i, style in enumerate(self.styles)]
         init = self._picture("init", self.init) if _is_file(self.init) else None
@@ -145,9 +175,11 @@ class PictureData(LightningDataModule):
             content = replace(content, rgb=periodic(content.rgb))
             init = replace(init, rgb=periodic(init.rgb)) if init else None
         scene = Scene(content, styles, self.regions, masks, self.size, self.style_scale, self.color, self.color_match)
-        sizes = self._sizes(content)
+        if not self.plan:
+            sizes = self._sizes(content)
+            self.plan = [*zip(sizes, *self._plan(sizes), strict=True)]
         small = None if self.afar is None else Level(0, 1, **scene.at(self.afar))
-        for index, (size, steps, seconds) in enumerate(zip(sizes, *self._plan(sizes), strict=True)):
+        for index, (size, steps, seconds) in enumerate(self.plan):
             level = Level(index, steps, **scene.at(size), seconds=seconds, min_improvement=self.min_improvement)
             if init and index == 0:
                 level = replace(level, init=init.resized(level.height, level.width).rgb)

@@ -1,0 +1,23 @@
+// The tab's title tells how far the picture is; Enter in a field of one line paints; on a phone, Paint shows the canvas.
+(() => {
+  const name = "nst studio";
+  new MutationObserver(() => {
+    const canvas = document.querySelector(".nst-canvas");
+    const percent = canvas && canvas.dataset.percent;
+    const title = percent ? `${percent} · ${name}` : name;
+    if (document.title !== title) document.title = title;
+  }).observe(document.documentElement, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-percent"] });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#paint") && innerWidth <= 700) {
+      document.querySelector(".nst-canvas").scrollIntoView({ block: "center" });
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const at = event.target;
+    const field = at.matches("input:not([type=checkbox]):not([type=file]):not([role=listbox])");
+    if (event.key === "Enter" && (field || at === document.body) && !at.closest("#steer, #sweep")) {
+      const paint = document.querySelector("#paint");
+      if (paint && !paint.disabled) paint.click();
+    }
+  });
+})();
