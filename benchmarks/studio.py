@@ -97,7 +97,7 @@ def _wait(runs: list[Any]) -> None:
 
 
 def memory(waiting: Queue) -> int:
-    """Returns the resident bytes of this process and of the one that waits for the next run, once they stay the same."""
+    """Returns the resident bytes of this process and of the one that waits for the next run, once they stay."""
     before, now = 0, 1
     while now != before:
         time.sleep(10)
