@@ -69,7 +69,7 @@ def live(size: int, steps: int, rounds: int) -> dict[str, Any]:
 
 def queue(clients: int, pictures: int, size: int) -> dict[str, Any]:
     """Returns how many pictures were made, and the bytes in use after the first and after the last."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, quiet_libraries():
         limits = Limits(queue=pictures)
         folder = Folder(Path(place), 86400, 10**12)
         orders, waiting = Orders(Words(), folder, limits), Queue(paint, [[]], folder, limits)
@@ -97,11 +97,14 @@ def _wait(runs: list[Any]) -> None:
 
 
 def memory(waiting: Queue) -> int:
-    """Returns the resident bytes of this process and of the one that waits for the next run, once it is ready."""
-    time.sleep(15)
-    names = ["self", *(str(process.pid) for process in waiting.processes.values())]
-    lines = [line for name in names for line in Path(f"/proc/{name}/status").read_text().splitlines()]
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+    """Returns the resident bytes of this process and of the one that waits for the next run, once they stay."""
+    before, now = 0, 1
+    while now != before:
+        time.sleep(10)
+        names = ["self", *(str(process.pid) for process in waiting.processes.values())]
+        lines = [line for name in names for line in Path(f"/proc/{name}/status").read_text().splitlines()]
+        before, now = now, sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+    return now
 
 
 def main() -> None:

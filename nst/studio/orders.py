@@ -15,8 +15,9 @@ from typing import Any, get_args
 
 import yaml
 
-from nst.errors import InputError, check_choice
+from nst.errors import InputError, check_choice, one_line
 from nst.run import record
+from nst.run.steering.changes import Change, check
 from nst.scene.levels import OVERHEAD, Start
 from nst.studio import masks
 from nst.studio.asked import Language, Limits, Order, Wish, flow
@@ -111,9 +112,20 @@ class Orders:
         return named
 
     def change(self, run: Run, settings: Mapping[str, Any]) -> None:
-        """Changes settings of a run that goes on; raises an InputError if it may not grow so large."""
-        if settings.get("size") is not None:
-            self._check_size(int(settings["size"]))
+        """Changes settings of a run that goes on.
+
+        Raises:
+            InputError: If a setting cannot change on the way, has no such value, or is larger than allowed.
+        """
+        for name, value in settings.items():
+            if name not in (*STEERED, "end"):
+                raise InputError(f"Expected a change of {', '.join(STEERED)} or end, but got {one_line(name)}")
+            kinds = {"size": (int,), "color": (str,), "end": (str,)}.get(name, (int, float))
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise InputError(f"Expected --changes.{name} to be a value of its kind, but got {one_line(value, 80)}")
+        check(Change(1, **settings))
+        if "size" in settings:
+            self._check_size(settings["size"])
         run.change(**settings)
 
     def of_picture(self, path: Path, preset: str) -> tuple[dict[str, Any], list[str]]:

@@ -98,6 +98,31 @@ def test_pictures_are_copied_and_regions_are_settings(orders: Orders) -> None:
     assert masks.names(colors) == ["red"]
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"step": 3}, "Expected a change of style_weight, content_weight, strength, color, size or end, but got step"),
+        ({"style_weight": "many"}, "--changes.style_weight to be a value of its kind"),
+        ({"style_weight": True}, "--changes.style_weight to be a value of its kind"),
+        ({"size": 64.5}, "--changes.size to be a value of its kind"),
+        ({"color": {"class_path": "os.system"}}, "--changes.color to be a value of its kind"),
+        ({"color": "os.system"}, "--changes.color to be one of"),
+        ({"end": "never"}, "--changes.end to be one of"),
+        ({"strength": 2}, "--changes.strength to be above 0 and at most 1"),
+        ({"size": 401}, "to be at most 400 pixels"),
+    ],
+)
+def test_what_may_not_change_on_the_way(orders: Orders, change: dict[str, Any], words: str) -> None:
+    run = orders.run(Wish("debug", {}))
+    told: list[Any] = []
+    run.tell = lambda **word: told.append(word)  # type: ignore[method-assign]  # in the worker's place
+    with pytest.raises(ValueError, match=words):
+        orders.change(run, change)
+    assert told == []
+    orders.change(run, {"style_weight": 2, "size": 400})
+    assert told == [{"kind": "change", "change": {"style_weight": 2, "size": 400}}]
+
+
 def test_settings_of_a_picture_are_taken_without_its_files(orders: Orders, tmp_path: Path) -> None:
     config = {
         "model": {

@@ -151,6 +151,6 @@ def application(options: Options, language: Language, queue: Queue, port: int) -
         pwa=False,
         theme=theme(),
         css_paths=HERE / "studio.css",
-        head=f"<script>{(HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
+        head=None if options.api_only else f"<script>{(HERE / 'studio.js').read_text(encoding='utf-8')}</script>",
     )
     return Guard(app, options.host in LOCAL, options.auth, options.max_upload)
