@@ -13,20 +13,26 @@ import math
 import os
 import platform
 import re
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from nst.errors import InputError, RunError, one_line
 from nst.machine.quiet import quiet_libraries
 from nst.many.jobs import Job, JobRunner, Outcome
 from nst.run.callbacks import Lines
+from nst.run.stopping import SIGNALS
+
+log = logging.getLogger(__name__)
 
 TRIES = 3
 """How often a picture is begun whose worker is lost."""
@@ -54,6 +60,9 @@ class Cluster:
             raise InputError(f"Expected --cluster.cpus to be above 0, but got {self.cpus:g}")
         if not (math.isfinite(self.gpus) and self.gpus >= 0) or (self.gpus > 1 and self.gpus != int(self.gpus)):
             raise InputError(f"Expected --cluster.gpus to be 0 to 1, or a whole number, but got {self.gpus:g}")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # read when Ray is loaded: a worker that takes all memory would be started again for ever
+        os.environ.setdefault("RAY_task_oom_retries", str(TRIES - 1))
         try:
             import ray  # noqa: F401  # an extra that not everybody needs
         except ModuleNotFoundError:
@@ -73,18 +82,21 @@ class Cluster:
             args: The options that all pictures share.
 
         Raises:
-            InputError: If the cluster cannot be reached.
+            InputError: If the cluster cannot be reached, or this machine has not what a picture needs.
             RunError: If the connection to the cluster is lost.
         """
         import ray
 
         with self._connected():
-            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=TRIES - 1)(_make)
-            waiting = {task.remote(maker, tuple(args), os.getcwd(), job): job for job in jobs}
+            self._check_room()
+            # without max_calls, Ray ends a worker that had a GPU after each task, and its network with it
+            task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=TRIES - 1, max_calls=0)(_make)
+            threads, told = max(1, int(self.cpus)), set[str]()
+            waiting = {task.remote(maker, tuple(args), os.getcwd(), threads, job): job for job in jobs}
             moves = sys.stdout.isatty()
             shape: dict[str, Any] = {"mininterval": 0.5}
             if not moves:
-                left = "{n_fmt}/{total_fmt} done, {postfix} [{elapsed}, {remaining} left]"
+                left = "{n_fmt}/{total_fmt} done{postfix} [{elapsed}, {remaining} left]"
                 shape = {"mininterval": 10, "file": Lines(sys.stdout), "bar_format": left}
             bar = Tqdm(total=len(jobs), **{"file": sys.stdout, **shape})
             try:
@@ -98,10 +110,15 @@ class Cluster:
                         job = waiting.pop(reference)
                         if moves:
                             bar.clear()
-                        yield job, _outcome(reference, job)
+                        outcome, notices = _outcome(reference, job)
+                        for notice in notices:
+                            if notice not in told:  # each worker has it
+                                log.info(notice)
+                        told.update(notices)
+                        yield job, outcome
             except ray.exceptions.RaySystemError as error:
-                told = one_line(error, longest=300)
-                raise RunError(f"Expected the cluster to go on, but it was lost: {told}") from None
+                reason = one_line(error, longest=300)
+                raise RunError(f"Expected the cluster to go on, but it was lost: {reason}") from None
             finally:
                 bar.close()
 
@@ -109,10 +126,10 @@ class Cluster:
     def _connected(self) -> Iterator[None]:
         import ray
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         own: dict[str, Any] = {"include_dashboard": False} if self.address == "local" else {}
         began = not ray.is_initialized()
         if began:
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
             try:
                 self._reach()
                 ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
@@ -121,6 +138,9 @@ class Cluster:
                     f"Expected --cluster to be `local`, or a cluster that can be reached, but {self.address} cannot: "
                     f"{one_line(error, longest=300)}"
                 ) from None
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray takes SIGTERM, and would end with a dump of its stack
+                    signal.signal(number, handler)
         try:
             yield
         finally:
@@ -133,12 +153,21 @@ class Cluster:
             socket.create_connection((match[1], int(match[2])), timeout=10).close()
 
     def _places(self) -> int:
-        """Returns how many pictures the cluster can make at once."""
+        """Returns how many pictures the cluster can make at once: each is made by one machine."""
         import ray
 
-        there = ray.cluster_resources()
-        places = there.get("CPU", 0) / self.cpus
-        return int(min(places, there.get("GPU", 0) / self.gpus) if self.gpus else places)
+        needs = {"CPU": self.cpus, "GPU": self.gpus}
+        machines = [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+        # 1 / 0.1 is a little less than 10 for a computer
+        return sum(min(int(x.get(name, 0) / n + 1e-6) for name, n in needs.items() if n) for x in machines)
+
+    def _check_room(self) -> None:
+        """Raises an InputError if this machine can make no picture; says it of a cluster, which may grow."""
+        if self._places() == 0:
+            needs = f"{self.cpus:g} cores (--cluster.cpus) and {self.gpus:g} GPUs (--cluster.gpus)"
+            if self.address == "local":
+                raise InputError(f"Expected this machine to have {needs} for a picture, but it has not; give less")
+            log.info(f"No machine of the cluster has {needs} for a picture: waiting for one")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -167,27 +196,53 @@ def chosen(known: argparse.Namespace) -> Cluster | None:
     return None
 
 
-def _outcome(reference: Any, job: Job) -> Outcome:
+class _Notices(logging.Handler):
+    """Keeps what is said while a picture is made, for the screen of the command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+def _outcome(reference: Any, job: Job) -> tuple[Outcome, list[str]]:
+    """Returns what became of a picture, and what was said while it was made."""
     import ray
 
     try:
-        found: Outcome = ray.get(reference)
+        found: tuple[Outcome, list[str]] = ray.get(reference)
+        return found
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError):
-        return Outcome("failed", f"failed   {job.name}: the worker that made it was lost {TRIES} times")
+        reason = f"the worker that made it was lost {TRIES} times"
+    except ray.exceptions.RaySystemError:
+        raise
     except ray.exceptions.RayTaskError as error:  # such as a version of nst without this task
-        return Outcome("failed", f"failed   {job.name}: {one_line(error.cause, longest=300)}")
-    return found
+        reason = one_line(error.cause, longest=300)
+    except ray.exceptions.RayError as error:
+        reason = one_line(error, longest=300)
+    return Outcome("failed", f"failed   {job.name}: {reason}"), []
 
 
-def _make(maker: Callable[..., Any], args: tuple[str, ...], folder: str, job: Job) -> Outcome:
+def _make(
+    maker: Callable[..., Any], args: tuple[str, ...], folder: str, threads: int, job: Job
+) -> tuple[Outcome, list[str]]:
     """Makes a picture in a worker, whose folder is that of the command."""
+    torch.set_num_threads(threads)  # a worker may have the command's OMP_NUM_THREADS, which is for all cores
     try:
         os.chdir(folder)
     except OSError as error:
         told = f"Expected all machines to see the same files, but {platform.node()} has no {folder} ({error.strerror})"
-        return Outcome("failed", f"failed   {job.name}: {told}")
-    with quiet_libraries():
-        return _runner(maker, args).outcome(job)
+        return Outcome("failed", f"failed   {job.name}: {told}"), []
+    said, ours = _Notices(), logging.getLogger("nst")
+    ours.setLevel(logging.INFO)
+    ours.addHandler(said)
+    try:
+        with quiet_libraries():
+            return _runner(maker, args).outcome(job), said.texts
+    finally:
+        ours.removeHandler(said)
 
 
 @cache

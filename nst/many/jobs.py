@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -166,7 +167,10 @@ class Unfinished(Checkpoints):
 
     def __init__(self, output: Path, made_of: Record, every_n_steps: int) -> None:
         super().__init__(every_n_steps)
-        self.file, self.made_of, self.resumed = output.with_name(f".{output.name}.ckpt"), made_of, 0
+        name = f".{output.name}.ckpt"
+        if len(os.fsencode(name)) > 255:  # the longest name of most file systems
+            name = f".{hashlib.sha256(os.fsencode(output.name)).hexdigest()}.ckpt"
+        self.file, self.made_of, self.resumed = output.with_name(name), made_of, 0
 
     def path(self, trainer: pl.Trainer) -> Path:
         return self.file

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from nst.cli.main import main
 from nst.cli.settings import job_settings
 from nst.errors import InputError
 from nst.many.cluster import Cluster
-from nst.many.jobs import Job, JobRunner
+from nst.many.jobs import Job, JobRunner, Unfinished
 from nst.pictures import images
 from nst.run import record
 from tests.helpers import draw
@@ -52,6 +54,16 @@ def deadly_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
         return make(options)
+
+    return settings
+
+
+def telling_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
+    """Settings that fail with what there is to know of the worker, after a notice."""
+
+    def settings(options: Sequence[str]) -> Any:
+        logging.getLogger("nst").info("this is said once")
+        raise RuntimeError(f"worker {os.getpid()} has {torch.get_num_threads()} threads")
 
     return settings
 
@@ -101,6 +113,60 @@ def test_a_machine_is_lost_and_its_pictures_are_gone_on_with_elsewhere(machines:
     JobRunner(job_settings(args)).make(job_settings(args)([f"--data.content=photos/{name}"]), Path("alone.png"))
     torch.set_num_threads(threads)
     assert torch.equal(images.load("alone.png").rgb, images.load(f"out/{name}").rgb)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
+def test_a_worker_keeps_its_network_and_has_the_threads_of_its_cores(
+    gpus: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # as the command has it, for all cores
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=80 << 20)
+    signal.signal(signal.SIGTERM, handler)
+    try:
+        with caplog.at_level(logging.INFO, "nst"):
+            found = list(Cluster("auto", gpus=gpus).outcomes(jobs_of(photographs(3)), telling_settings, []))
+    finally:
+        ray.shutdown()
+    lines = {outcome.line.partition(": ")[2] for _, outcome in found}
+    assert len(lines) == 1 and lines.pop().endswith(" has 1 threads")
+    assert caplog.messages.count("this is said once") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no SIGTERM to another process")
+def test_sigterm_ends_it_as_it_ends_every_command(tmp_path: Path) -> None:
+    photographs(1)
+    words = [*SETTINGS, "--data.steps", "100000", "--data.content", "photos/*.png", "--output", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "nst", "batch", *words, "--cluster", "local"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not list(Path("out").glob(".*.ckpt")) and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    assert (process.communicate()[1], process.returncode) == ("nst: stopped by SIGTERM\n", 143)
+
+
+def test_what_this_machine_has_not_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [there, there, {"Alive": False, "Resources": {"CPU": 64.0}}])
+    assert Cluster("local", 0.1, 0.0)._places() == 20
+    assert Cluster("local", 0.5, 1.0)._places() == 2
+    assert Cluster("local", 2.0)._places() == 0  # one picture is not made by two machines
+    with pytest.raises(InputError, match=r"this machine to have 2 cores \(--cluster.cpus\) and 0 GPUs .* give less"):
+        Cluster("local", 2.0)._check_room()
+    Cluster("auto", 2.0)._check_room()  # a cluster may grow
+
+
+def test_the_longest_names_have_a_checkpoint_too() -> None:
+    longest = Path(f"{'a' * 251}.png")
+    longest.touch()
+    file = Unfinished(longest, {}, 5).file
+    file.touch()
+    assert file != Unfinished(Path(f"{'b' * 251}.png"), {}, 5).file
+    assert Unfinished(Path("out/a.png"), {}, 5).file == Path("out/.a.png.ckpt")
 
 
 @pytest.mark.slow
