@@ -125,7 +125,7 @@ class ContentLoss(LayerLoss):
         self.target = target
         zero = target.features.new_zeros(()).expand_as(target.features)
         energy = total(F.squared_error(target.features, zero, target.visible))
-        self.energy = F.scale(energy, total(energy.new_tensor(target.features.numel())))
+        self.energy = F.scale(energy, total(energy.new_full((), target.features.numel())))
 
     def statistics(self, features: Tensor, rows: slice = ALL) -> Value:
         target, weights = self.target.features[:, :, rows], _rows(self.target.weights, rows)
