@@ -10,7 +10,6 @@ from dataclasses import fields
 from typing import NoReturn
 
 from nst.errors import InputError, nearest, one_line
-from nst.run.steering.changes import Change
 from nst.scene.styles import Region, Style
 from nst.types import WORDS
 
@@ -25,6 +24,8 @@ def explain(message: str, keys: Iterable[str]) -> str:
         key = f"{match[1]}.{match[2]}"
         return f"Expected a known key in the config, but got {key}{nearest(key, keys)}"
     if match := re.search(r"Option '(\S+)' is not accepted", text):
+        from nst.run.steering.changes import Change  # which loads torch
+
         known = [*keys, *(field.name for entry in (Style, Region, Change) for field in fields(entry))]
         return f"Expected a known key in the config, but got {match[1]}{nearest(match[1], known)}"
     if match := re.search(r"arguments are required: (.*)", text):

@@ -130,7 +130,9 @@ def scale(energy: Tensor, count: Tensor | int = 1) -> Tensor:
         energy: The target's energy, a scalar.
         count: Number of the values that the energy is a sum over; 1 for a mean.
     """
-    return torch.where(energy > NO_ENERGY * count, energy, count if isinstance(count, Tensor) else torch.full_like(energy, count))
+    return torch.where(
+        energy > NO_ENERGY * count, energy, count if isinstance(count, Tensor) else torch.full_like(energy, count)
+    )
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
