@@ -203,13 +203,11 @@ class Scanner:
         self._visit(picture, visit, self.processes)
         return over(self.processes, found)
 
-    def plan(self, picture: Tensor) -> Plan:
-        """Returns the plan for this process's rows of a picture, (1, 3, H, W)."""
-        return self._plan(picture, self.processes)
-
-    def _plan(self, picture: Tensor, processes: Processes) -> Plan:
+    def plan(self, picture: Tensor, processes: Processes | None = None) -> Plan:
+        """Returns the plan for this process's rows of a picture, (1, 3, H, W), among those of some processes."""
         height, width = picture.shape[2:]
-        rows = processes.share(height, self.features.stride(self.features.sequence[-1])).rows
+        among = self.processes if processes is None else processes
+        rows = among.share(height, self.features.stride(self.features.sequence[-1])).rows
         return choose(self.mode, self._stages_for(picture), max(rows, 1), width, self.available)
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,7 +237,7 @@ class Scanner:
         memory.return_heap()  # steps need tensors of other sizes
 
     def _walk(self, picture: Tensor, processes: Processes) -> Walk:
-        plan = self._plan(picture, processes)
+        plan = self.plan(picture, processes)
         on_band = self.on_band if plan.streams else lambda done, of: None
         return Walk(
             self.features,

@@ -201,7 +201,7 @@ class Walk:
         top, bottom = band.top, band.bottom
         if i + 1 < len(self.borders):
             top, bottom = self.borders[i + 1].within(top, bottom)
-        if (top, bottom) == (0, gradient.shape[2]):
+        if top == band.start and bottom <= band.stop and bottom - top == gradient.shape[2]:  # all rows, and no halo
             return gradient
         piece = empty((*gradient.shape[:2], bottom - top, gradient.shape[3]), gradient).zero_()
         piece[:, :, band.inner] = gradient[:, :, band.own]

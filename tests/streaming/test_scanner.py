@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nst.distributed.processes import ALONE, Share
+from nst.distributed.processes import ALONE, Processes, Share
 from nst.errors import InputError, RunError
 from nst.losses.distance import DISTANCES
 from nst.losses.functional import moments
@@ -51,7 +51,7 @@ class Fixed(Scanner):
 
     rows: tuple[int, ...]
 
-    def plan(self, picture: Tensor) -> Plan:
+    def plan(self, picture: Tensor, processes: Processes | None = None) -> Plan:
         return Plan(self.rows, 0, 2.0)
 
 
@@ -249,7 +249,7 @@ def test_the_screen_shows_the_bands_of_a_long_step(pair: tuple[Path, Path], stre
     progress = Progress()
     progress._pause = 0.0  # every step is a long one
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix: shown.append(postfix))
+        patch.setattr("nst.run.callbacks.Tqdm.set_postfix", lambda self, postfix, refresh=True: shown.append(postfix))
         run(module(streaming=streaming), pictures(pair, 2), callbacks=[progress], enable_progress_bar=True)
     bands = [postfix["band"] for postfix in shown if "band" in postfix]
     if streaming == "off":
