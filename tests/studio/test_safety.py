@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -46,7 +47,9 @@ def ask(
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": kind, "path": path, "method": method, "headers": raw, "scheme": "http"}
-    asyncio.run(Guard(app, local, auth, 1000)(scope, receive, send))
+    # in a thread, as this one has an event loop where a browser was driven before
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, Guard(app, local, auth, 1000)(scope, receive, send)).result()
     if kind == "websocket":
         return sent[0]["code"], {}, b""
     got = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
