@@ -93,16 +93,18 @@ class _Launcher(_SubprocessScriptLauncher):
     def launch(self, function: Callable[..., Any], *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> Any:
         if self.cluster_environment.creates_processes_externally:
             if launched():
-                _watch(lambda: not launched())
+                _watch(lambda: not launched(), threading.Event())
             return super().launch(function, *args, trainer=trainer, **kwargs)
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         os.environ[LAUNCHER] = str(os.getpid())
         self._call_children_scripts()
-        _watch(lambda: any(map(_failed, self.procs)), self._kill)
+        over = threading.Event()
+        _watch(lambda: any(map(_failed, self.procs)), over, self._kill)
         try:
             result = function(*args, **kwargs)
             self._wait(PATIENCE)
         finally:
+            over.set()
             self.kill(signal.SIGTERM)  # of those that are left, after an error
             self._wait(PATIENCE / 2)
             self._kill()
@@ -128,18 +130,21 @@ def _failed(process: subprocess.Popen[Any]) -> bool:
     return code is not None and code != 0 and code < 128
 
 
-def _watch(is_lost: Callable[[], bool], end: Callable[[], None] = lambda: None) -> None:
+def _watch(is_lost: Callable[[], bool], over: threading.Event, end: Callable[[], None] = lambda: None) -> None:
     """Ends this process where another one is lost and PATIENCE has passed: it may be in a step that takes an hour.
 
     Args:
         is_lost: Returns whether another process was lost.
+        over: Set when the run has ended, and this process may live on.
         end: Called before this process ends.
     """
 
     def run() -> None:
         while not is_lost():
-            time.sleep(LOOK)
-        time.sleep(PATIENCE)  # the error of the next message ends this process, and its picture is kept
+            if over.wait(LOOK):
+                return
+        if over.wait(PATIENCE):  # the error of the next message has ended the run, and its picture is kept
+            return
         print(f"nst: error: {lost_message()}", file=sys.stderr, flush=True)
         end()
         os._exit(1)

@@ -179,8 +179,9 @@ class Unfinished(Checkpoints):
         """Returns the checkpoint's file if the picture can be gone on from it; None to make it from its beginning."""
         try:
             found = checkpoints.read(self.file)
-            model.check_checkpoint(found)
-            checkpoints.check_same(found, self.made_of)
+            with checkpoints.intact(self.file):
+                model.check_checkpoint(found)
+                checkpoints.check_same(found, self.made_of)
         except (InputError, RunError, OSError):
             return None
         return self.file

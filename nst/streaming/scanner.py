@@ -25,7 +25,7 @@ from nst.streaming.convolutions import KEPT, Method, usable
 from nst.streaming.nodes import NetworkStatistics, PixelStatistics, put_back, rows_and_below
 from nst.streaming.plan import Plan, Streaming, choose
 from nst.streaming.stages import Stage, stages
-from nst.streaming.walk import OnBand, Visit, Walk, empty
+from nst.streaming.walk import OnBand, Visit, Walk, empty, share_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Scanner:
         for name, observer in observed.pixel_observers.items():
             form = dict[str, Statistics]()
             share = walk.share(picture.shape[2])
-            if rows >= picture.shape[2] and share.is_whole and self.processes.count == 1:
+            if rows >= picture.shape[2] and self.processes.count == 1:
                 found[name] = observer.pixel_statistics(*next(rows_and_below(picture, share, rows)))
                 continue
             found[name] = put_back(PixelStatistics.apply(picture, observer, form, walk, rows), form)["sums"]
@@ -114,7 +114,7 @@ class Scanner:
         self.processes = self.processes.measured(min(seconds))
 
     def _share(self, height: int) -> Share:
-        return self.processes.share(height, self.features.stride(self.features.sequence[-1]))
+        return share_of(self.processes, self.features, height)
 
     @torch.no_grad()
     def activations(self, picture: Tensor, layers: Iterable[str], whole: bool = False) -> dict[str, Tensor]:
@@ -207,7 +207,7 @@ class Scanner:
         """Returns the plan for this process's rows of a picture, (1, 3, H, W), among those of some processes."""
         height, width = picture.shape[2:]
         among = self.processes if processes is None else processes
-        rows = among.share(height, self.features.stride(self.features.sequence[-1])).rows
+        rows = share_of(among, self.features, height).rows
         return choose(self.mode, self._stages_for(picture), max(rows, 1), width, self.available)
 
     def state_dict(self) -> dict[str, Any]:

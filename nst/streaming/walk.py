@@ -58,7 +58,7 @@ class Walk:
 
     def share(self, height: int) -> Share:
         """Returns the rows of a picture of some height that this process answers for."""
-        return self.processes.share(height, self.features.stride(self.features.sequence[-1]))
+        return share_of(self.processes, self.features, height)
 
     def forward(self, picture: Tensor, visit: Visit, keep: bool) -> None:
         """Calls `visit` with the activations that losses asked for; with `keep`, keeps what the backward pass needs."""
@@ -206,6 +206,11 @@ class Walk:
         piece = empty((*gradient.shape[:2], bottom - top, gradient.shape[3]), gradient).zero_()
         piece[:, :, band.inner] = gradient[:, :, band.own]
         return piece
+
+
+def share_of(processes: Processes, features: Features, height: int) -> Share:
+    """Returns the rows of a picture of some height that this process answers for, in whole steps of the last layer."""
+    return processes.share(height, features.stride(features.sequence[-1]))
 
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
