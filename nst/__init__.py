@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nst.machine import clock as clock
 
 if TYPE_CHECKING:
-    from nst.api import stylize
+    from nst.api import stylize, stylize_video
     from nst.errors import InputError, RunError
     from nst.optimise.module import StyleTransfer
     from nst.optimise.optimizers import LaplacianAdam
@@ -26,6 +26,7 @@ __all__ = [
     "StyleTransfer",
     "__version__",
     "stylize",
+    "stylize_video",
 ]
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "Style": "nst.scene.styles",
     "StyleTransfer": "nst.optimise.module",
     "stylize": "nst.api",
+    "stylize_video": "nst.api",
 }
 """Where each name is defined: a name is imported when it is first used, as torch takes seconds to load."""
 

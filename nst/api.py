@@ -1,9 +1,10 @@
-"""Style transfer in one call."""
+"""Style transfer in one call: of a picture, and of a clip."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from nst.machine.quiet import quiet_libraries
 from nst.pictures import images
 from nst.run.flags import check
 from nst.scene.styles import Region, Style
+from nst.video.extra import packages
 
 Source = str | os.PathLike[str] | Image.Image
 
@@ -51,25 +53,96 @@ def stylize(
         InputError: If the pictures or settings cannot be used.
         RunError: If the run cannot go on.
     """
-    trainer = dict(trainer or {})
-    check(trainer)
-    styles = [style] if isinstance(style, (str, os.PathLike, Image.Image, Style)) else list(style)
-    roles = ["content", *(f"style[{i}]" if len(styles) > 1 else "style" for i in range(len(styles)))]
-    pictures = zip(roles, [content, *styles], strict=True)
-    at_hand = {role: images.decode(x, role) for role, x in pictures if isinstance(x, Image.Image)}
-    written, objects = _grouped({**settings, "content": content, "style": styles})
-    written |= {"trainer": {key: value for key, value in trainer.items() if _is_plain(value)}, "seed_everything": False}
-    start = "{}" if preset is None else os.fspath(preset)
+    at_hand = {"content": images.decode(content, "content")} if isinstance(content, Image.Image) else {}
     with quiet_libraries(), torch.random.fork_rng():
-        run = JobCLI(["--config", start, "--config", yaml.safe_dump(written)], "nst.stylize", "")
-        for name, value in objects.items():
-            run.config.model[name] = value
-        run.pictures = at_hand
-        run.trainer_objects = {key: value for key, value in trainer.items() if key != "precision"}
-        torch.manual_seed(seed)
+        run = _run(content, style, preset, seed, trainer, settings)
+        run.pictures |= at_hand
         run.begin()
         run.trainer.fit(run.model, datamodule=run.datamodule)
     return images.encode(run.datamodule.finished(run.model.shown), run.datamodule.alpha)
+
+
+def stylize_video(
+    content: str | os.PathLike[str],
+    style: Source | Style | Sequence[Source | Style],
+    *,
+    folder: str | os.PathLike[str],
+    frames: slice = slice(None),
+    motion: Mapping[str, Any] | None = None,
+    preset: str | os.PathLike[str] | None = DEFAULT,
+    seed: int = 0,
+    trainer: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[Image.Image]:
+    """Paints a clip as `nst video` does with the same settings, and yields each frame as soon as it is made.
+
+    Args:
+        content: The clip: a video, an animated GIF or WebP, a folder of frames, or a pattern with `*`.
+        style: The painting, or several of them, as for `stylize`.
+        folder: The folder in which the painted frames are kept; one that is there is not made again.
+        frames: Which frames, such as `slice(100, 200)`.
+        motion: Settings of `nst.video.painter.Motion`, such as `{"temporal_weight": 50, "passes": 3}`.
+        preset: As for `stylize`.
+        seed: As for `stylize`.
+        trainer: As for `stylize`.
+        **settings: As for `stylize`.
+
+    Yields:
+        The painted frames, in order.
+
+    Raises:
+        InputError: If the clip or the settings cannot be used, or the packages of the extra `video` are not installed.
+        RunError: If a run cannot go on, or a frame cannot be written.
+    """
+    with packages():
+        from nst.video.clips import open_clip
+        from nst.video.job import ClipJob
+        from nst.video.painter import Motion
+    if frames.step not in (None, 1) or min(frames.start or 0, frames.stop or 0) < 0:
+        raise InputError(f"Expected frames to be a slice such as slice(100, 200), but got {frames}")
+    chosen = Motion(**dict(motion or {}))
+
+    def frame(options: Sequence[str]) -> JobCLI:
+        return _run(content, style, preset, seed, trainer, settings, options)
+
+    with quiet_libraries(), torch.random.fork_rng():
+        clip = open_clip(os.fspath(content), max_pixels=int(frame([]).config.data.max_pixels))
+        painted = ClipJob(frame, clip, Path(folder), chosen, (frames.start or 0, frames.stop)).paint()
+    while True:
+        with quiet_libraries(), torch.random.fork_rng():
+            made = next(painted, None)
+        if made is None:
+            return
+        with Image.open(made.path) as image:
+            image.load()
+        yield image
+
+
+def _run(
+    content: Source,
+    style: Source | Style | Sequence[Source | Style],
+    preset: str | os.PathLike[str] | None,
+    seed: int,
+    trainer: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    options: Sequence[str] = (),
+) -> JobCLI:
+    """Returns the settings of a picture, with the paintings that are at hand, and seeds torch's generator."""
+    trainer = dict(trainer or {})
+    check(trainer)
+    styles = [style] if isinstance(style, (str, os.PathLike, Image.Image, Style)) else list(style)
+    roles = [f"style[{i}]" if len(styles) > 1 else "style" for i in range(len(styles))]
+    written, objects = _grouped({**settings, "content": content, "style": styles})
+    written |= {"trainer": {key: value for key, value in trainer.items() if _is_plain(value)}, "seed_everything": False}
+    start = "{}" if preset is None else os.fspath(preset)
+    run = JobCLI(["--config", start, "--config", yaml.safe_dump(written), *options], "nst.stylize", "")
+    for name, value in objects.items():
+        run.config.model[name] = value
+    pairs = zip(roles, styles, strict=True)
+    run.pictures = {role: images.decode(x, role) for role, x in pairs if isinstance(x, Image.Image)}
+    run.trainer_objects = {key: value for key, value in trainer.items() if key != "precision"}
+    torch.manual_seed(seed)
+    return run
 
 
 def _grouped(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,6 +22,7 @@ FLOORS = [
     "optimise",
     "run",
     "many",
+    "video",
     "studio",
     "cli",
 ]

@@ -27,6 +27,7 @@ HELP = f"""nst {version("nst")}: neural style transfer
   nst fit      make a picture: nst fit --config starry --data.content photo.jpg
   nst batch    make many: nst batch --config starry --data.content 'photos/*.jpg' --output out/
   nst sweep    compare settings: nst sweep --config starry --model.style_weight 1,10 --output sheet.png
+  nst video    paint a clip: nst video --config starry --data.content clip.mp4 --output painted.mp4
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
   nst studio   a page in the browser on which all this is a drag, a slider or a brush
   nst presets  list the configs that come with nst, or print one: nst presets starry
@@ -39,6 +40,7 @@ COMMANDS = {
     "export": "nst.cli.export.export",
     "batch": "nst.cli.batch.batch",
     "sweep": "nst.cli.sweep.sweep",
+    "video": "nst.cli.video.command.video",
     "studio": "nst.cli.studio.command.studio",
     "presets": "nst.cli.presets.show_presets",
 }

@@ -66,8 +66,8 @@ class JobRunner:
         self.settings, self.keeps = settings, keeps
         self.networks: dict[Hashable, tuple[Features, StyleCache]] = {}
 
-    def make(self, job: Any, output: Path) -> int:
-        """Makes the picture of a job's settings, writes it to a file, and returns the step from which it was made."""
+    def begin(self, job: Any) -> None:
+        """Reads the pictures of a job's settings, and makes its model ready with a network that is loaded once."""
         job.begin()
         model, data, trainer = job.model, job.datamodule, job.trainer
         layers, device = frozenset(model.objective.layers), str(trainer.strategy.root_device)
@@ -78,6 +78,11 @@ class JobRunner:
             model.prepare(data.levels)
         assert model.features is not None
         self.networks[key] = (model.features, model.style_cache)
+
+    def make(self, job: Any, output: Path) -> int:
+        """Makes the picture of a job's settings, writes it to a file, and returns the step from which it was made."""
+        self.begin(job)
+        model, data, trainer = job.model, job.datamodule, job.trainer
         made_of = job.record()  # now, as a file may be gone when the picture is done
         level = data.levels[-1]
         files.check_size(output, level.height, level.width)

@@ -70,8 +70,17 @@ def check_output(path: str | os.PathLike[str], key: str = "output") -> None:
         path: The path of the picture.
         key: The setting that named the path, for error messages.
     """
-    path = Path(path)
-    suffix_of(path, key)
+    suffix_of(Path(path), key)
+    check_place(Path(path), key)
+
+
+def check_place(path: Path, key: str = "output") -> None:
+    """Raises an InputError unless a file can be written to a path; an existing file is untouched.
+
+    Args:
+        path: The path.
+        key: The setting that named the path, for error messages.
+    """
     if "\0" in str(path):
         raise InputError(f"Expected --{key} to be a file's name, but {shown(path)} has a null character; leave it out")
     if not os.path.isdir(path.parent):

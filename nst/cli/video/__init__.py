@@ -1,0 +1,1 @@
+"""`nst video`: the command that paints clips. It knows no motion and no codec."""

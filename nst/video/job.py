@@ -1,0 +1,101 @@
+"""A clip to paint: which frames of it, how, and into which folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nst.errors import InputError, shown
+from nst.pictures.images import Picture
+from nst.video.clips import Clip, Frame
+from nst.video.painter import Motion, Painted, Painter
+from nst.video.sheets import poster
+
+log = logging.getLogger(__name__)
+
+
+def keep(picture: Picture) -> Picture:
+    """Returns a frame as it is."""
+    return picture
+
+
+def over_white(picture: Picture) -> Picture:
+    """Returns a frame without its transparency, on white."""
+    if picture.alpha is None:
+        return picture
+    return replace(picture, rgb=picture.rgb * picture.alpha + 1 - picture.alpha, alpha=None)
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """A clip to paint.
+
+    Attributes:
+        settings: Returns the settings of a frame (a `settings.JobCLI`), given options of its own.
+        clip: The clip.
+        folder: The folder of the painted frames.
+        motion: How frames follow from the frames before them.
+        frames: The first frame, counted from 0, and the one after the last; None for all that follow.
+        seen: What is done to each frame before it is painted; it may raise an InputError.
+    """
+
+    settings: Callable[[Sequence[str]], Any]
+    clip: Clip
+    folder: Path
+    motion: Motion
+    frames: tuple[int, int | None] = (0, None)
+    seen: Callable[[Picture], Picture] = keep
+
+    def paint(self) -> Iterator[Painted]:
+        """Yields the painted frames as they are made; one that is in the folder is not made again.
+
+        Raises:
+            InputError: If the clip or the settings cannot be used.
+            RunError: If a run cannot go on, or a frame cannot be written.
+        """
+        painter = Painter(self.settings, self.folder, self.motion, self.clip.files, *self.frames)
+        count = 0
+        try:
+            for painted in painter.paint(self._frames(), self._count()):
+                count += 1
+                yield painted
+        except KeyboardInterrupt:
+            log.info("%d painted frames are kept in %s: the same command goes on from there", count, shown(self.folder))
+            raise
+        if not count:
+            raise InputError(f"Expected --video.frames to be frames of the clip, but it ends before {self.frames[0]}")
+
+    def preview(self, every: int, sheet: Path) -> None:
+        """Paints every so many frames at half the size, and lays them out on a sheet.
+
+        Raises:
+            InputError: If `every` is not 1 or more.
+        """
+        if every < 1:
+            raise InputError(f"Expected --video.preview to be 1 or more, but got {every}")
+        half = max(1, int(self.settings([]).config.data.size) // 2)
+        motion = replace(self.motion, passes=1, flow="raft" if self.motion.flow == "raft" else "dis")
+        painter = Painter(
+            lambda options: self.settings([*options, f"--data.size={half}"]),
+            self.folder / "preview",
+            motion,
+            self.clip.files,
+            *self.frames,
+        )
+        painted = list(painter.paint(islice(self._frames(), 0, None, every), -(-self._count() // every)))
+        if painted:
+            poster([x.path for x in painted], sheet)
+            log.info("The preview is in %s", shown(sheet))
+
+    def _count(self) -> int:
+        """Returns how many frames these are, as far as is known; 0 for unknown."""
+        first, last = self.frames
+        return max(0, (min(last, self.clip.length) if last and self.clip.length else self.clip.length) - first)
+
+    def _frames(self) -> Iterator[Frame]:
+        for frame in islice(self.clip.frames(), *self.frames):
+            yield replace(frame, picture=self.seen(frame.picture))
