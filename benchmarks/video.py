@@ -115,7 +115,7 @@ def layered(back: Moved, front: Moved, masks: list[Tensor]) -> Moved:
     for i in range(1, len(masks)):
         m, before = masks[i] > 0, masks[i - 1]
         flows.append(torch.where(m, front.flows[i - 1], back.flows[i - 1]))
-        is_front = warp(before, flows[-1], "bilinear")
+        is_front = warp(before, flows[-1], order=1)
         # of the same layer, and not at its rim, in the frame before
         same = torch.where(m, is_front > 0.99, is_front < 0.01)
         seen.append(torch.where(m, front.seen[i - 1], back.seen[i - 1]) * same)

@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import convolve1d, map_coordinates
+from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate, pad
+from torch.nn.functional import interpolate, pad
 
 from nst.errors import InputError, one_line, shown
 
@@ -24,6 +26,16 @@ Flow = Callable[[Tensor, Tensor, int, int], Tensor]
 
 SMALLEST_DIS, SMALLEST_RAFT, STRIDE_RAFT = 32, 128, 8
 """Sides of the smallest frames that the methods take, and what RAFT's sides are multiples of."""
+
+NEAR, ALIKE = 0.05, 0.1
+"""Distances, in longer sides of a frame and in values, that count the same in the search for pixels alike."""
+
+LIKE, MOST_LIKE = 8, 50_000
+"""How many pixels alike a pixel takes its colour from, and about how many are searched."""
+
+DAMPING = 0.003
+"""How much fainter the finest structures of a result are where the next frame follows from it. On a street that stands
+still for 16 frames, their power went from 1 to 1.4 without."""
 
 FLO = 202021.25
 """The number with which a .flo file begins (Middlebury's format)."""
@@ -132,21 +144,35 @@ def read_flo(path: Path) -> Tensor:
     return torch.from_numpy(np.nan_to_num(values, nan=1e10, posinf=1e10)).permute(2, 0, 1)[None].clamp(-1e6, 1e6)
 
 
-def warp(picture: Tensor, way: Tensor, mode: str = "bicubic") -> Tensor:
+def warp(picture: Tensor, way: Tensor, order: int = 5) -> Tensor:
     """Brings a picture to the place of another one.
 
     Args:
         picture: (1, C, H, W).
         way: The flow from the other one to the picture.
-        mode: `bicubic`, which keeps a picture sharp over many frames, or `bilinear`.
+        order: Order of the spline between pixels: 5 keeps a picture sharp over many frames, 1 is bilinear.
 
     Returns:
         (1, C, H, W); what lies outside of the picture has its border's values.
     """
-    x, y = _places(way)
-    height, width = picture.shape[2:]
-    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
-    return grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=True)
+    x, y = (place[0].numpy() for place in _places(way))
+    planes = [map_coordinates(plane.numpy(), [y, x], order=order, mode="nearest") for plane in picture[0]]
+    return torch.from_numpy(np.stack(planes))[None]
+
+
+def damped(picture: Tensor) -> Tensor:
+    """Returns a picture, (1, C, H, W), whose finest structures are a little fainter, along rows and along columns.
+
+    Networks hardly see structures of two pixels, so that they grow from frame to frame where nothing moves. A frequency
+    w is multiplied by 1 - DAMPING (1 - cos w)³: 0.98 for two pixels, 0.997 for four.
+    """
+    one = np.array([-0.5, 1.0, -0.5])
+    weights = -DAMPING * np.convolve(np.convolve(one, one), one)
+    weights[3] += 1
+    planes = [
+        convolve1d(convolve1d(x.numpy(), weights, 0, mode="nearest"), weights, 1, mode="nearest") for x in picture[0]
+    ]
+    return torch.from_numpy(np.stack(planes))[None].clamp(0, 1)
 
 
 def _places(way: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +191,7 @@ def trust(back: Tensor, forth: Tensor) -> Tensor:
     Returns:
         (1, 1, H, W), 0 or 1.
     """
-    there = warp(forth, back, "bilinear")
+    there = warp(forth, back, order=1)
     # disocclusion: there and back again is somewhere else, |w~ + w^|^2 > 0.01 (|w~|^2 + |w^|^2) + 0.5
     lost = _squared(there + back) > 0.01 * (_squared(there) + _squared(back)) + 0.5
     # the border of a motion, where flows are wrong: |grad u^|^2 + |grad v^|^2 > 0.01 |w^|^2 + 0.002
@@ -178,6 +204,35 @@ def trust(back: Tensor, forth: Tensor) -> Tensor:
 
 def _squared(vectors: Tensor) -> Tensor:
     return vectors.square().sum(1, keepdim=True)
+
+
+def filled(clip: Tensor, warped: Tensor, seen: Tensor) -> Tensor:
+    """Fills what comes into sight: the photograph's pixels, in the colours that their like got nearby.
+
+    A pixel's like are the pixels that were seen before and are nearest to it in place and colour. The pixel gets the
+    photograph's value plus the mean of what was added to them. From the photograph as it is, few steps do not lead a
+    rim of a pixel's width to the painting's colours.
+
+    Args:
+        clip: The frame, (1, 3, H, W) in [0, 1].
+        warped: The result before it, warped to it.
+        seen: 1 where this can be trusted, else 0, (1, 1, H, W).
+
+    Returns:
+        (1, 3, H, W) in [0, 1]: `warped` where it is seen.
+    """
+    height, width = clip.shape[2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.cat([torch.stack([x, y])[None] / (NEAR * max(height, width)), clip / ALIKE], dim=1)[0].flatten(1).T
+    known, wanted = (seen[0, 0].flatten() > 0).nonzero()[:, 0], (seen[0, 0].flatten() == 0).nonzero()[:, 0]
+    if not len(known) or not len(wanted):
+        return clip.clone() if not len(known) else warped.clone()
+    known = known[:: max(1, len(known) // MOST_LIKE)]
+    _, found = cKDTree(places[known].numpy()).query(places[wanted].numpy(), k=range(1, 1 + min(LIKE, len(known))))
+    colours, painted = clip[0].flatten(1), warped[0].flatten(1).clone()
+    added = (painted - colours)[:, known[torch.from_numpy(found)]].mean(2)
+    painted[:, wanted] = (colours[:, wanted] + added).clamp(0, 1)
+    return painted.view_as(warped)
 
 
 def long_term(trusts: Sequence[Tensor]) -> list[Tensor]:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.functional import max_pool2d
+from torch.optim import Optimizer
 
 from nst.errors import InputError, shown
 from nst.losses.objective import check_weight
@@ -39,9 +41,12 @@ UNLIKE, UNSEEN, HALF = 0.35, 0.2, 0.5
 """A scene begins where fewer than UNSEEN of the pixels can be trusted, or fewer than HALF where the histograms of the
 colours differ by more than UNLIKE of their mass."""
 
-LARGE = 0.1
-"""The share of pixels without trust above which a frame is made coarse to fine: what comes into sight is a shape, and
-not only a rim."""
+RIM, LARGE = 16, 0.01
+"""A frame is made coarse to fine where shapes come into sight and not only rims: where more than LARGE of its pixels
+are the middle of a square in which nothing was seen before, a RIM-th of the frame's longer side in size."""
+
+PACE = 0.5
+"""Learning rate of a frame that follows from others, as a share of the first one's: it starts near its end."""
 
 BLEND = 0.5
 """Share of the neighbour's result, where it is trusted, in what a frame starts from in a second or later pass."""
@@ -63,8 +68,8 @@ class Motion:
     """
 
     reach: tuple[int, ...] = (1, 2, 4)
-    temporal_weight: float = 100.0
-    share: float = 0.25
+    temporal_weight: float = 4.0
+    share: float = 0.5
     passes: int = 1
     flow: str = "dis"
 
@@ -163,6 +168,8 @@ class Painter:
             frames: The frames of the clip, in order.
             count: How many these are, for the time left; 0 if that is not known.
         """
+        of = f"{count} frames" if count else "Frames"
+        log.info("%s, %d steps for each after the first, into %s", of, self.steps, shown(self.folder))
         progress = ClipProgress(count * self.motion.passes, self.folder)
         try:
             if self.motion.passes == 1:
@@ -219,15 +226,17 @@ class Painter:
 
     def _make(self, frame: Frame, earlier: deque[_Earlier], number: int, progress: ClipProgress) -> None:
         """Makes a frame in a pass from earlier ones, unless its files are there, and adds it to them."""
-        shown, result, path = self._fitted(frame.picture).rgb, self._result(frame, number), self._path(frame.number)
+        fitted, result, path = self._fitted(frame.picture).rgb, self._result(frame, number), self._path(frame.number)
         final = number == self.motion.passes
-        if earlier and is_cut(earlier[-1].clip, shown):
+        if earlier and is_cut(earlier[-1].clip, fitted):
             earlier.clear()
         done = result.exists() and (path.exists() or not final)
         with progress.making(frame.number, done):
             if not done:
-                job = self._job(frame, shown, earlier, number)
+                job = self._job(frame, fitted, earlier, number)
                 self.runner.begin(job)
+                if "init" in job.pictures:
+                    job.model.make_optimizer = slower(job.model.make_optimizer)
                 job.trainer.callbacks.append(progress)
                 job.trainer.fit(job.model, datamodule=job.datamodule)
                 made = job.model.shown.cpu()
@@ -236,9 +245,9 @@ class Painter:
                     images.save(made, result)
                 if final:
                     images.save(job.datamodule.finished(made), path, job.datamodule.alpha)
-        earlier.append(_Earlier(frame.number, shown, images.load(result).rgb))
+        earlier.append(_Earlier(frame.number, fitted, images.load(result).rgb))
 
-    def _job(self, frame: Frame, shown: Tensor, earlier: Sequence[_Earlier], number: int) -> Any:
+    def _job(self, frame: Frame, fitted: Tensor, earlier: Sequence[_Earlier], number: int) -> Any:
         """Returns the settings of a frame, with its pictures and its temporal term."""
         job = self.runner.settings([])
         job.pictures["content"] = replace(frame.picture, name=f"frame {frame.number}")
@@ -247,19 +256,43 @@ class Painter:
             return job
         config.data.min_size, config.data.steps = self.size, [self.steps]
         config.model.init = config.data.init = "the frames before"  # of which `job.pictures` has the picture
-        start = shown if number == 1 else images.load(self._result(frame, number - 1)).rgb
+        start = fitted if number == 1 else images.load(self._result(frame, number - 1)).rgb
         if sources:
-            ways = [self.flow(shown, x.clip, frame.number, x.number) for x in sources]
-            ways_back = [self.flow(x.clip, shown, x.number, frame.number) for x in sources]
+            ways = [self.flow(fitted, x.clip, frame.number, x.number) for x in sources]
+            ways_back = [self.flow(x.clip, fitted, x.number, frame.number) for x in sources]
             trusts = [flow.trust(*pair) for pair in zip(ways, ways_back, strict=True)]
-            warped = [flow.warp(x.result, way).clamp(0, 1) for x, way in zip(sources, ways, strict=True)]
-            if number == 1 and float(trusts[0].mean()) < 1 - LARGE:
-                config.data.min_size = max(1, self.size // 2)
-            start = torch.lerp(start, warped[0], (1 if number == 1 else BLEND) * trusts[0])
-            term = TemporalTerm(warped, flow.long_term(trusts), self.motion.temporal_weight)
+            warped = [flow.damped(flow.warp(x.result, way)) for x, way in zip(sources, ways, strict=True)]
+            weights = flow.long_term(trusts)
+            if number == 1:
+                seen = torch.stack(weights).sum(0)
+                known = sum(x * weight for x, weight in zip(warped, weights, strict=True))
+                start = flow.filled(fitted, known, seen)
+                if hidden(seen) > LARGE:
+                    config.data.min_size = max(1, self.size // 2)
+            else:
+                start = torch.lerp(start, warped[0], BLEND * trusts[0])
+            term = TemporalTerm(warped, weights, self.motion.temporal_weight)
             config.model.terms = [*(config.model.terms or []), term]
         job.pictures["init"] = Picture(start)
         return job
+
+
+def slower(make: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """Returns what makes the same optimiser with PACE times its learning rate."""
+
+    def made(params: Any) -> Optimizer:
+        optimizer = make(params)
+        for group in optimizer.param_groups:
+            group["lr"] *= PACE
+        return optimizer
+
+    return made
+
+
+def hidden(seen: Tensor) -> float:
+    """Returns the share of pixels whose surroundings have not been seen, by a mask of what has, (1, 1, H, W)."""
+    side = max(seen.shape[2:]) // RIM // 2 * 2 + 1
+    return 1 - float((max_pool2d(seen, side, stride=1, padding=side // 2) > 0).float().mean())
 
 
 def is_cut(before: Tensor, after: Tensor) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,8 @@ class ClipProgress(Callback):
             shape = {"file": Lines(sys.stdout), "bar_format": "{desc}: {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
         self.bar = Tqdm(**{"file": sys.stdout, **shape}, desc="frames", total=count or None, dynamic_ncols=True)
         self.bar.mininterval = self.pause = 0.2 if moves else 10.0
-        self.shown, self.count, self.made, self.spent = 0.0, count, 0, 0.0
+        self.shown, self.count = 0.0, count
+        self.seconds: deque[float] = deque(maxlen=9)  # of the last frames
         self.folder, self.frame = folder / "curves", 0
         self.board: Any = None
 
@@ -44,7 +47,7 @@ class ClipProgress(Callback):
         self.frame, begun = frame, time.monotonic()
         yield
         if not done:
-            self.made, self.spent = self.made + 1, self.spent + time.monotonic() - begun
+            self.seconds.append(time.monotonic() - begun)
         self.bar.update()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -54,9 +57,8 @@ class ClipProgress(Callback):
         self.shown = now
         steps = sum(level.steps for level in trainer.datamodule.levels)  # type: ignore[attr-defined]  # ours has them
         left = {}
-        if self.count and self.made:
-            seconds = self.spent / self.made * (self.count - self.bar.n)
-            left = {"left": Tqdm.format_interval(seconds)}
+        if self.count and self.seconds:
+            left = {"left": Tqdm.format_interval(statistics.median(self.seconds) * (self.count - self.bar.n))}
         self.bar.set_postfix({"step": f"{trainer.global_step}/{steps}", **left})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -24,7 +24,7 @@ from nst.pictures import images
 from nst.run.stopping import Stop
 from nst.video import flow
 from nst.video.clips import Frame
-from nst.video.painter import Motion, Painted, Painter, is_cut
+from nst.video.painter import Motion, Painted, Painter, hidden, is_cut
 from tests.video.conftest import av, moved, packets, write_clip
 
 FLAGS = ["--config", "quick", "--data.size", "96", "--data.min_size", "64", "--data.steps", "[6,8]"]
@@ -256,3 +256,13 @@ def test_ctrl_c_says_what_is_kept(
     captured = capsys.readouterr()
     assert "2 painted frames are kept in a.mp4.frames: the same command goes on from there" in captured.out
     assert "stopped by SIGINT" in captured.err
+
+
+def test_a_shape_that_comes_into_sight_is_told_from_a_rim() -> None:
+    seen = torch.ones(1, 1, 64, 96)
+    seen[..., :3] = 0
+    seen[..., 20:, 40:43] = 0
+    assert hidden(seen) == 0
+    seen[..., 20:40, 50:70] = 0
+    assert hidden(seen) == pytest.approx(16 * 16 / (64 * 96), abs=0.02)
+    assert hidden(0 * seen) == 1
