@@ -79,5 +79,16 @@ def test_a_change_must_build() -> None:
 
 def test_the_source_release_holds_what_its_tests_read() -> None:
     included = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    for name in ("CITATION.cff", "Dockerfile", ".dockerignore", ".github", ".ci", "tools", "tests", "docs", "configs"):
+    for name in (
+        "CITATION.cff",
+        "Dockerfile",
+        "mkdocs.yml",
+        ".dockerignore",
+        ".github",
+        ".ci",
+        "tools",
+        "tests",
+        "docs",
+        "configs",
+    ):
         assert name in included, name
