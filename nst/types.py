@@ -9,7 +9,10 @@ from jsonargparse.typing import register_type
 
 
 class InputPath(str, os.PathLike[str]):
-    """A file to read: a path in a config is relative to the config, on the command line to the current folder."""
+    """A file to read: a path in a config is relative to the config, on the command line to the current folder.
+
+    `sample:NAME` is kept as it is; where a file has such a name, it is `./sample:NAME`.
+    """
 
     def __fspath__(self) -> str:
         return str(self)
@@ -49,6 +52,8 @@ class WeightsSource(str):
 
 
 def _resolve(path: str) -> InputPath:
+    if path.startswith("sample:"):  # a picture that comes with the package, and no path
+        return InputPath(path)
     if path.startswith(("[", "{")) and not os.path.exists(path):  # a list, or a list's entry, that failed to parse
         raise ValueError(f"expected a file, but got {path}")
     # jsonargparse works in the folder of the config while it parses that config

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from nst.cli.main import main as nst
-from nst.scene.data import sample_path
+from nst.scene import samples
 
 BASE = ["--config", str(Path("configs/quick.yaml").resolve()), "--data.size", "256"]
 BASE += ["--trainer.enable_progress_bar", "false"]
@@ -70,7 +70,7 @@ def glass(size: int = 640, cells: int = 150, seed: int = 0) -> Image.Image:
 def prepare() -> None:
     """Draws what goes in beside the samples: the glass, a map of the photograph, and the photograph in an oval."""
     glass().save("glass.png")
-    photograph = Image.open(sample_path("content")).convert("RGB")
+    photograph = Image.open(samples.path("sample")).convert("RGB")
     w, h = photograph.size
     regions = Image.new("RGB", photograph.size, "blue")
     ImageDraw.Draw(regions).rectangle((0, 0.62 * h, w, h), fill="yellow")

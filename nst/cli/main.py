@@ -31,6 +31,7 @@ HELP = f"""nst {version("nst")}: neural style transfer
   nst export   write the picture of a checkpoint: nst export --ckpt_path FILE --output picture.png
   nst studio   a page in the browser on which all this is a drag, a slider or a brush
   nst presets  list the configs that come with nst, or print one: nst presets starry
+  nst env      what this machine and this installation are, for a report of something that went wrong
 
 Each has --help. A YAML config from a stranger is a program, as it may name any code; a picture is not."""
 
@@ -43,6 +44,7 @@ COMMANDS = {
     "video": "nst.cli.video.command.video",
     "studio": "nst.cli.studio.command.studio",
     "presets": "nst.cli.presets.show_presets",
+    "env": "nst.cli.env.command.show",
 }
 """The function of each command, which is imported when the command is given: torch takes seconds to load."""
 

@@ -34,7 +34,8 @@ from nst.run.replay import Replay
 from nst.run.steering.changes import Change
 from nst.run.steering.steering import Steering
 from nst.run.stopping import Stop
-from nst.scene.data import PictureData, sample_path
+from nst.scene import samples
+from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
 from nst.streaming import convolutions
 from nst.types import Seconds
@@ -335,7 +336,7 @@ class JobCLI(FitCLI):
         numbers = weights.file(self.config.model.backbone, self.config.model.weights)
         source = before.get("files", {}).get("model.weights", {}).get("path")
         # a record may name any file: only files of this run are read
-        ours = {*self.inputs, *(str(sample_path(role)) for role in ("content", "style")), str(numbers)}
+        ours = {*self.inputs, *samples.files(), str(numbers)}
         return (
             before["config"] == record.settings(self.settings())
             and source == (numbers and str(numbers))

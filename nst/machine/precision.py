@@ -54,7 +54,7 @@ def usable(precision: str | int | None, accelerator: str = "auto") -> Precision:
     wanted = check(precision)
     if wanted == "32-true":
         return wanted
-    kind = _kind(accelerator)
+    kind = device_type(accelerator)
     if kind == "cuda":
         return wanted if wanted == "16-mixed" or torch.cuda.get_device_capability() >= (8, 0) else "32-true"
     # on a CPU float16 is no choice: Lightning runs bfloat16 in the place of float16
@@ -69,7 +69,7 @@ def fastest(accelerator: str = "auto") -> Precision:
     Args:
         accelerator: Accelerator of the Trainer: `cpu`, `gpu`, `cuda` or `auto`; any other gets float32.
     """
-    kind = _kind(accelerator)
+    kind = device_type(accelerator)
     if kind == "cuda":
         return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
     if kind == "cpu" and convolves_in_bfloat16():
@@ -78,7 +78,7 @@ def fastest(accelerator: str = "auto") -> Precision:
     return "32-true"
 
 
-def _kind(accelerator: str) -> str:
+def device_type(accelerator: str) -> str:
     """Returns the device type that an accelerator of the Trainer stands for on this machine."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "cuda"

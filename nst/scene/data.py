@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,13 +19,13 @@ from nst.pictures.color import Color, Matching
 from nst.pictures.decoding import MAX_PIXELS
 from nst.pictures.geometry import fit, periodic
 from nst.pictures.images import Picture
+from nst.scene import samples
 from nst.scene.levels import OVERHEAD, Level, LevelLoader, Start
 from nst.scene.masks import mask_files, read_regions, read_style_mask
 from nst.scene.scene import LoadedStyle, Scene
 from nst.scene.styles import Region, Style, check_styles
 from nst.types import InputPath, Pixels, Seconds
 
-SAMPLE_STYLE = Path(__file__).parents[1] / "assets" / "night.jpg"
 SMALLEST = 8
 """Shorter side, in pixels, below which a photograph or a painting has too little content and is refused."""
 
@@ -43,9 +42,11 @@ class PictureData(LightningDataModule):
     """The photograph and the painting of one picture.
 
     Args:
-        content: The photograph: a file, or `sample` for the photograph that comes with the package.
-        style: The painting: a file, or `sample` for the painting that comes with the package; or a list of files,
-            `sample` or entries `{image, weight, scale, layers, mask, region}`.
+        content: The photograph: a file, or a sample: `sample:rocket`, which is `sample`, `sample:chelsea`,
+            `sample:astronaut` or `sample:coffee`.
+        style: The painting: a file, or a sample: `sample:night`, which is `sample`, `sample:woodcut`, `sample:glass`,
+            `sample:ink`, `sample:dots` or `sample:mosaic`; or a list of files, samples or entries
+            `{image, weight, scale, layers, mask, region}`.
         size: Longer side of the result, in pixels.
         min_size: Longer side of the smallest level: the picture is made at this size first and grows from level to
             level. By default there is one level, at `size`.
@@ -210,8 +211,8 @@ class PictureData(LightningDataModule):
 
     def _picture(self, role: str, source: str) -> Picture:
         if role not in self.pictures:
-            path = str(sample_path(role)) if source == "sample" else source
             key = "model.init" if role == "init" else f"data.{role}"
+            path = str(samples.path(source, key)) if samples.is_name(source) else source
             self.pictures[role] = images.load(path, key, self.max_pixels)
             self.files[key] = Path(path)
         return self.pictures[role]
@@ -281,15 +282,6 @@ class PictureData(LightningDataModule):
                 f"Expected --data.size to fit into memory, but {width}×{height} pixels need more than "
                 f"{memory.readable(needed)} and this machine has {memory.readable(there)}; lower --data.size"
             )
-
-
-def sample_path(role: str) -> Path:
-    """Returns the sample photograph (scikit-image's `rocket`, public domain) or painting (our own)."""
-    if role.startswith("style"):
-        return SAMPLE_STYLE
-    package = find_spec("skimage")
-    assert package is not None and package.origin is not None  # scikit-image is a dependency
-    return Path(package.origin).parent / "data" / "rocket.jpg"
 
 
 def _styles(style: str | Sequence[str | Style], weights: Sequence[float] | None) -> list[Style]:

@@ -19,7 +19,7 @@ class Style:
     """A painting, and the layers and the region that it is for.
 
     Args:
-        image: The painting: a file, or `sample`.
+        image: The painting: a file, or a sample such as `sample:glass`.
         weight: Share of the painting among the styles of a place; the shares are scaled to sum to 1.
         scale: Ratio of the painting's longer side to the result's; by default `data.style_scale`.
         layers: The style layers that the painting is for; by default all.

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from nst.machine.numerics import plain
 from nst.network.architecture import Padding, pad
 from nst.streaming.kernels import pull_back
 
@@ -275,16 +276,20 @@ def has_onednn(dtype: torch.dtype) -> bool:
 
 @cache
 def has_winograd() -> bool:
-    """Whether NNPACK runs on this processor and convolves as torch does; its threads are made as many as torch's."""
+    """Whether NNPACK runs on this processor and convolves as torch does; its threads are made as many as torch's.
+
+    It is tried in float32 wherever it is asked: in a run of bfloat16, too, whose record names the way to convolve.
+    """
     x, weight = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in (INPUT, WEIGHT))
     try:
         if not torch._nnpack_available():  # which also prepares it: without this call it fails
             return False
         torch.set_num_threads(torch.get_num_threads())
-        found = NNPACK.convolve(x, weight, None, 1, False)
+        with plain(x.device):
+            found, wanted = NNPACK.convolve(x, weight, None, 1, False), nnf.conv2d(x, weight, padding=1)
     except (RuntimeError, AttributeError, TypeError):
         return False
-    return bool((found - nnf.conv2d(x, weight, padding=1)).abs().max() < 1e-2)
+    return bool((found - wanted).abs().max() < 1e-2)
 
 
 INPUT, WEIGHT = (1, 16, 16, 16), (16, 16, 3, 3)

@@ -18,6 +18,7 @@ import yaml
 from nst.errors import InputError, check_choice, one_line
 from nst.run import record
 from nst.run.steering.changes import Change, check
+from nst.scene import samples
 from nst.scene.levels import OVERHEAD, Start
 from nst.studio import masks
 from nst.studio.asked import Language, Limits, Order, Wish, flow
@@ -52,7 +53,8 @@ class Orders:
         config = self.checked(changed)
         folder = self.folder.new_run()
         try:
-            config.setdefault("data", {}).update(self._files(wish, folder))
+            data = config.setdefault("data", {})
+            data.update(self._files(wish, folder, data))
             args = ["--config", wish.preset, "--config", yaml.safe_dump(config)]
             args.append(f"--data.max_pixels={self.limits.pixels}")
             settings = self.language.parse(args).config
@@ -103,7 +105,7 @@ class Orders:
     def paths(config: Mapping[str, Any]) -> list[str]:
         """Returns the keys of settings that name files."""
         model, data = config.get("model", {}), config.get("data", {})
-        named = [key for key in FILES if data.get(key.partition(".")[2], "sample") not in ("sample", None)]
+        named = [key for key in FILES if not _is_ours(data.get(key.partition(".")[2]))]
         if model.get("init", "content") not in get_args(Start):
             named.append("model.init")
         weights = model.get("weights", "imagenet")
@@ -142,15 +144,16 @@ class Orders:
         found |= {key: config[key] for key in ("seed_everything", "budget") if key in config}
         return {key: x for key, x in found.items() if key in known and key not in named}, [*named, *left]
 
-    def _files(self, wish: Wish, folder: Path) -> dict[str, Any]:
-        """Copies what was sent into a run's folder; returns the settings that name it."""
-        pixels, content = self.limits.pixels, "sample"
+    def _files(self, wish: Wish, folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Copies what was sent into a run's folder; returns the settings that name it, or the samples asked for."""
+        pixels, content, usual = self.limits.pixels, asked.get("content") or "sample", asked.get("style") or "sample"
         if wish.content is not None:
             content = str(
                 self.folder.keep(self.folder.uploaded(wish.content, "data.content", pixels), folder, "content")
             )
         sent = [self.folder.uploaded(x, "data.style", pixels) for x in wish.styles]
-        paintings = [str(self.folder.keep(x, folder, f"style-{i}")) for i, x in enumerate(sent, 1)] or ["sample"]
+        paintings = [str(self.folder.keep(x, folder, f"style-{i}")) for i, x in enumerate(sent, 1)]
+        paintings = paintings or (usual if isinstance(usual, list) else [usual])
         found: dict[str, Any] = {"content": content, "style": paintings[0] if len(paintings) == 1 else paintings}
         if wish.colors is not None:
             there = masks.names(wish.colors)
@@ -166,6 +169,11 @@ class Orders:
                 f"Expected --data.size to be at most {self.limits.size} pixels, which --studio.max_size allows, but "
                 f"got {size}; lower it"
             )
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether a setting of FILES names samples alone, or nothing."""
+    return value is None or all(samples.is_sample(x) for x in (value if isinstance(value, list) else [value]))
 
 
 def flags(config: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.judge import nyquist
 from nst.cli.main import main
-from nst.scene.data import sample_path
+from nst.scene import samples
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def paint(street: Path, *options: str) -> Tensor:
 
 
 def painting() -> Tensor:
-    image = Image.open(sample_path("style")).convert("RGB")
+    image = Image.open(samples.path("sample:night")).convert("RGB")
     image.thumbnail((SIZE[0], SIZE[0]), Image.Resampling.LANCZOS)
     image.save("shown.png")
     return read("shown.png")

@@ -313,7 +313,8 @@ def test_help_version_and_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nst fit" in capsys.readouterr().out
     assert main(["fitt"]) == 2
-    words = "Expected a command, fit, export, batch, sweep, studio or presets, but got fitt (did you mean fit?)"
+    known = "fit, export, batch, sweep, video, studio, presets or env"
+    words = f"Expected a command, {known}, but got fitt (did you mean fit?)"
     assert words in capsys.readouterr().err
     for command, words in (
         ("fit", "--data.content"),

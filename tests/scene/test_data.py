@@ -12,7 +12,7 @@ from PIL import Image
 from nst.errors import InputError
 from nst.pictures import images
 from nst.pictures.geometry import fit
-from nst.scene.data import PictureData, sample_path
+from nst.scene.data import PictureData
 from nst.scene.levels import LevelLoader
 from nst.types import InputPath, Pixels
 from tests.helpers import draw
@@ -95,7 +95,7 @@ def test_samples_come_with_the_package() -> None:
     data = PictureData(size=Pixels(64))
     data.setup()
     assert data.levels[0].width == 64
-    assert {role: sample_path(role).is_file() for role in ("content", "style")} == {"content": True, "style": True}
+    assert data.names == ("rocket.jpg", "night.jpg")
 
 
 def test_steps_resume_where_they_were(pair: tuple[Path, Path]) -> None:

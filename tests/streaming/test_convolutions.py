@@ -122,3 +122,10 @@ def test_winograds_method_is_left_where_it_is_wrong(monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     has_winograd.cache_clear()
     assert convolutions.usable("auto") == "winograd"
+
+
+@pytest.mark.skipif(not has_winograd(), reason="NNPACK does not run on this processor")
+def test_whether_nnpack_runs_does_not_depend_on_where_it_is_asked() -> None:
+    has_winograd.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert has_winograd()

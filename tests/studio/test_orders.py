@@ -54,6 +54,9 @@ REFUSED = [
     ({"data.content": "/etc/passwd"}, "name no file of this machine, but got data.content"),
     ({"data.style": ["/etc/passwd"]}, "name no file of this machine, but got data.style"),
     ({"data.regions": {"a": "/etc/passwd"}}, "name no file of this machine, but got data.regions"),
+    ({"data.content": "sample:../../etc/passwd"}, "name no file of this machine, but got data.content"),
+    ({"data.style": ["sample:ink", "sample:/etc/passwd"]}, "name no file of this machine, but got data.style"),
+    ({"data.style": [{"image": "sample:ink", "mask": "/etc/passwd"}]}, "name no file of this machine"),
     ({"model.weights": "/etc/passwd"}, "name no file of this machine, but got model.weights"),
     ({"model.init": "/etc/passwd"}, "name no file of this machine, but got model.init"),
     ({"model.terms": [{"class_path": "os.system"}]}, "that a page may choose, but got model.terms"),
@@ -71,6 +74,16 @@ def test_what_a_page_may_not_ask_for(orders: Orders, settings: dict[str, Any], w
     with pytest.raises(ValueError, match=words):
         orders.run(Wish("debug", settings))
     assert [*orders.folder.runs.iterdir()] == []  # nothing is left of it
+
+
+def test_a_page_may_ask_for_samples(orders: Orders) -> None:
+    run = orders.run(Wish("debug", {"data.content": "sample:chelsea", "data.style": ["sample:ink", "sample"]}))
+    data = resolved(run.order.args)["data"]
+    assert (data["content"], data["style"]) == ("sample:chelsea", ["sample:ink", "sample"])
+    assert "sample:chelsea" in orders.command(run)
+    photo = draw(orders.folder.uploads / "p.png")
+    data = resolved(orders.run(Wish("debug", {"data.content": "sample:chelsea"}, photo)).order.args)["data"]
+    assert data["content"].endswith("content.png")  # what was sent comes first
 
 
 def test_an_unknown_preset_is_refused(orders: Orders) -> None:
