@@ -27,6 +27,8 @@ from nst.video.clips import Frame
 from nst.video.painter import Motion, Painted, Painter, hidden, is_cut
 from tests.video.conftest import av, moved, packets, write_clip
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--config", "quick", "--data.size", "96", "--data.min_size", "64", "--data.steps", "[6,8]"]
 FLAGS += ["--trainer.precision", "32-true", "--data.content", "clip.mp4"]
 
@@ -220,7 +222,6 @@ def test_without_the_packages_there_is_one_line(
     assert "av is not installed; give python3 -m pip install 'nst[video]'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", [moved(2 * i) for i in range(6)])
