@@ -69,7 +69,7 @@ class Motion:
 
     reach: tuple[int, ...] = (1, 2, 4)
     temporal_weight: float = 4.0
-    share: float = 0.5
+    share: float = 0.6
     passes: int = 1
     flow: str = "dis"
 
