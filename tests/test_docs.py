@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "decisions" not in path.parts)
 TOLD = [*sorted((DOCS / "guides").glob("*.md"))]
-TOLD += [DOCS / name for name in ("index.md", "gallery.md", "scale.md", "studio.md", "video.md", "reference/formats.md")]
+TOLD += [DOCS / f"{name}.md" for name in ("index", "gallery", "scale", "studio", "video", "reference/formats")]
 """Pages whose commands and settings are run."""
 
 SMALL = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.size", "48", "--data.steps", "1"]

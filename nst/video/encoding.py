@@ -237,7 +237,7 @@ class Encoding:
     def _animate(self, file: IO[bytes], frames: Sequence[Painted], rate: Fraction) -> None:
         ends = [*(x.time for x in frames[1:]), self._end(frames, rate)]
         durations = [max(10, round(1000 * (end - x.time))) for x, end in zip(frames, ends, strict=True)]
-        pictures = (Image.open(x.path) for x in frames)  # each is read when its turn comes
+        pictures = (_read(x.path) for x in frames)  # for a GIF when their turn comes, for a WebP at once, by Pillow
         first = next(pictures)
         shape: dict[str, Any] = {"save_all": True, "append_images": pictures, "duration": durations, "loop": 0}
         if self.output.suffix.lower() == ".webp":
@@ -247,6 +247,13 @@ class Encoding:
             first.save(file, "WEBP", **shape, **whole, quality=quality, method=4)
         else:
             first.save(file, "GIF", **shape)
+
+
+def _read(path: Path) -> Image.Image:
+    """Reads a frame and closes its file, of which a system opens a thousand or so at once."""
+    with Image.open(path) as image:
+        image.load()
+    return image
 
 
 def _formats(codec: str) -> list[str]:

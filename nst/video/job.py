@@ -57,7 +57,7 @@ class ClipJob:
             InputError: If the clip or the settings cannot be used.
             RunError: If a run cannot go on, or a frame cannot be written.
         """
-        painter = Painter(self.settings, self.folder, self.motion, self.clip.files, *self.frames)
+        painter = self._painter(self.settings, self.folder, self.motion)
         count = 0
         try:
             for painted in painter.paint(self._frames(), self._count()):
@@ -79,17 +79,19 @@ class ClipJob:
             raise InputError(f"Expected --video.preview to be 1 or more, but got {every}")
         half = max(1, int(self.settings([]).config.data.size) // 2)
         motion = replace(self.motion, passes=1, flow="raft" if self.motion.flow == "raft" else "dis")
-        painter = Painter(
-            lambda options: self.settings([*options, f"--data.size={half}"]),
-            self.folder / "preview",
-            motion,
-            self.clip.files,
-            *self.frames,
-        )
+        folder = self.folder / f"preview{every}"
+        painter = self._painter(lambda options: self.settings([*options, f"--data.size={half}"]), folder, motion)
         painted = list(painter.paint(islice(self._frames(), 0, None, every), -(-self._count() // every)))
         if painted:
             poster([x.path for x in painted], sheet)
             log.info("The preview is in %s", shown(sheet))
+
+    def _painter(self, settings: Callable[[Sequence[str]], Any], folder: Path, motion: Motion) -> Painter:
+        first, last = self.frames
+        # the first frame follows from none, and so does the last one where a pass goes backward
+        frames = [first, last if motion.passes > 1 else None]
+        facts = {"frames": frames, "alpha": "none" if self.seen is over_white else "keep"}
+        return Painter(settings, folder, motion, self.clip.files, facts)
 
     def _count(self) -> int:
         """Returns how many frames these are, as far as is known; 0 for unknown."""

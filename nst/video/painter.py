@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -110,8 +110,7 @@ class Painter:
         folder: The folder of the results, `000000.png` and so on.
         motion: How frames follow from the frames before them.
         sources: The files of the clip.
-        begin: The clip's first frame that is painted, counted from 0, which follows from none.
-        end: The frame after the last; None for all that follow.
+        facts: What else decides the frames, plain values, for the folder's note.
 
     Raises:
         InputError: If the folder holds frames of something else.
@@ -123,8 +122,7 @@ class Painter:
         folder: Path,
         motion: Motion,
         sources: Sequence[Path],
-        begin: int = 0,
-        end: int | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.runner, self.folder, self.motion = JobRunner(settings), folder, motion
         self.flow = flow.chosen(motion.flow)
@@ -142,14 +140,13 @@ class Painter:
         steps = data.steps[-1] if isinstance(data.steps, list) else data.steps
         self.steps = max(1, round(motion.share * steps))
         make_folder(folder)
-        # a pass backward begins at the end
-        self._claim(first, sources, [begin, end if motion.passes > 1 else None])
+        self._claim(first, sources, facts or {})
 
-    def _claim(self, first: Any, sources: Sequence[Path], span: list[int | None]) -> None:
+    def _claim(self, first: Any, sources: Sequence[Path], facts: Mapping[str, Any]) -> None:
         """Says in the folder what its frames are made of."""
         named = {f"file {i}": Path(x) for i, x in enumerate(sorted({x for x in first.inputs if Path(x).is_file()}))}
         named |= {f"frame {i}": x for i, x in enumerate(sources)}
-        video = asdict(self.motion) | {"reach": list(self.motion.reach), "frames": span}
+        video = asdict(self.motion) | {"reach": list(self.motion.reach), **facts}
         config = {**record.settings(first.settings()), "video": video}
         now = yaml.safe_dump({"config": config, "files": {key: record.sha256(path) for key, path in named.items()}})
         note = self.folder / MADE_OF
@@ -265,7 +262,7 @@ class Painter:
             weights = flow.long_term(trusts)
             if number == 1:
                 seen = torch.stack(weights).sum(0)
-                known = sum(x * weight for x, weight in zip(warped, weights, strict=True))
+                known = torch.stack([x * weight for x, weight in zip(warped, weights, strict=True)]).sum(0)
                 start = flow.filled(fitted, known, seen)
                 if hidden(seen) > LARGE:
                     config.data.min_size = max(1, self.size // 2)
