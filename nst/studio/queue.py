@@ -21,6 +21,9 @@ from nst.studio.run import Run
 
 log = logging.getLogger(__name__)
 
+GRACE = 60.0
+"""Seconds beyond `--studio.max_time` after which the process of a run that does not end by itself is ended."""
+
 
 class Queue:
     """Gives each device one run after another.
@@ -149,7 +152,7 @@ class Queue:
 
     def _follow(self, run: Run, process: BaseProcess, pipe: Connection) -> None:
         """Hears a worker out, and ends a run that takes too long or that nobody watches."""
-        run.pipe, asked = pipe, False
+        run.pipe, asked, overdue, given = pipe, False, "", time.monotonic()
         try:
             pipe.send(run.order)
             while not run.over:
@@ -157,6 +160,9 @@ class Queue:
                     run.hear(pipe.recv())
                 with self._change:
                     self._let_go()
+                if time.monotonic() - (run.begun or given) > self.limits.time + GRACE:  # it hears nothing any more
+                    overdue = f"Ended, as it made no step for long after {self.limits.time:.0f} s (--studio.max_time)."
+                    process.kill()
                 if not asked and run.begun is not None:
                     if time.monotonic() - run.begun > self.limits.time:
                         run.reason = f"Stopped after {self.limits.time:.0f} s, the most that --studio.max_time allows."
@@ -168,7 +174,7 @@ class Queue:
                     run.change(end="now")
         except (EOFError, OSError):
             process.join(5)
-            run.end("failed", _death(process.exitcode))
+            run.end("failed", overdue or _death(process.exitcode))
         if run.state == "done" and run.begun is not None and run.ended is not None:
             rate = (run.ended - run.begun) / run.cost
             self.rate = rate if self.rate is None else (self.rate + rate) / 2

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nst.studio import queue as queue_module
 from nst.studio.asked import Limits, Order
 from nst.studio.folder import Folder
 from nst.studio.queue import Queue
@@ -27,7 +28,11 @@ def pretend(pipe: Connection) -> None:
     """A worker that does what its order says: how many steps of a hundredth of a second it makes."""
     order = pipe.recv()
     (word,) = order.args
+    if word == "hang":
+        time.sleep(600)
     pipe.send({"kind": "begun"})
+    if word == "hang after it began":
+        time.sleep(600)
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "fail":
@@ -154,6 +159,18 @@ def test_a_run_has_its_time(start: Start) -> None:
     run = submit(queue, "100000")
     until(lambda: run.over)
     assert run.state == "stopped" and "the most that --studio.max_time allows" in run.message
+
+
+@pytest.mark.parametrize("word", ["hang", "hang after it began"])
+def test_a_process_that_hangs_is_ended_and_the_next_run_works(
+    start: Start, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr(queue_module, "GRACE", 0.5)
+    queue = start(time=1)
+    hangs, next_one = submit(queue, word), submit(queue, "2")
+    until(lambda: hangs.over and next_one.over)
+    assert (hangs.state, next_one.state) == ("failed", "done")
+    assert "made no step for long after 1 s (--studio.max_time)" in hangs.message
 
 
 def test_the_queue_is_bounded(start: Start) -> None:
