@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -68,6 +69,7 @@ class JobRunner:
 
     def begin(self, job: Any) -> None:
         """Reads the pictures of a job's settings, and makes its model ready with a network that is loaded once."""
+        gc.collect()  # Trainer and module of the picture before hold each other, and all their tensors
         job.begin()
         model, data, trainer = job.model, job.datamodule, job.trainer
         layers, device = frozenset(model.objective.layers), str(trainer.strategy.root_device)

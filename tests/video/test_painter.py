@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -267,3 +268,15 @@ def test_a_shape_that_comes_into_sight_is_told_from_a_rim() -> None:
     seen[..., 20:40, 50:70] = 0
     assert hidden(seen) == pytest.approx(16 * 16 / (64 * 96), abs=0.02)
     assert hidden(0 * seen) == 1
+
+
+def test_no_frame_keeps_the_memory_of_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, jobs = JobCLI.begin, []
+
+    def begin(job: JobCLI) -> None:
+        jobs.append(weakref.ref(job))
+        whole(job)
+
+    monkeypatch.setattr(JobCLI, "begin", begin)
+    paint(tmp_path / "a", frames(4))
+    assert [job() is None for job in jobs[:-2]] == [True, True]  # a library holds the last one until the next begins
