@@ -68,7 +68,7 @@ class Motion:
     """
 
     reach: tuple[int, ...] = (1, 2, 4)
-    temporal_weight: float = 4.0
+    temporal_weight: float = 3.0
     share: float = 0.6
     passes: int = 1
     flow: str = "dis"
