@@ -13,7 +13,7 @@ from tests.helpers import draw
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=250, help="damaged files of each kind that test_fuzz.py tries")
-    parser.addoption("--kills", type=int, default=100, help="runs that test_survival.py kills at a random moment")
+    parser.addoption("--kills", type=int, default=60, help="runs that test_survival.py kills at a random moment")
 
 
 @pytest.fixture(scope="session", autouse=True)

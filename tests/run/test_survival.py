@@ -86,7 +86,7 @@ def values(path: str | Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.parametrize("quarter", range(4))  # of a hundred, on as many cores as there are
+@pytest.mark.parametrize("quarter", range(4))  # of all kills, on as many cores as there are
 def test_runs_that_are_killed_at_any_moment_end_in_the_same_picture(
     forker: Forker, pytestconfig: pytest.Config, quarter: int
 ) -> None:
