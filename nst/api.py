@@ -102,8 +102,10 @@ def stylize_video(
         raise InputError(f"Expected frames to be a slice such as slice(100, 200), but got {frames}")
     chosen = Motion(**dict(motion or {}))
 
+    silent = {"enable_progress_bar": False, **(trainer or {})}
+
     def frame(options: Sequence[str]) -> JobCLI:
-        return _run(content, style, preset, seed, trainer, settings, options)
+        return _run(content, style, preset, seed, silent, settings, options)
 
     with quiet_libraries(), torch.random.fork_rng():
         clip = open_clip(os.fspath(content), max_pixels=int(frame([]).config.data.max_pixels))

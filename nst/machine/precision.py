@@ -97,3 +97,9 @@ def convolves_in_bfloat16() -> bool:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):  # the function is private, and not in every version of torch
         return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def extensions() -> list[str]:
+    """Returns the processor's instructions for narrow numbers, as far as torch tells."""
+    known = {"_is_avx512_bf16_supported": "AVX512-BF16", "_is_amx_tile_supported": "AMX"}  # private, not in every torch
+    return [name for function, name in known.items() if getattr(torch.cpu, function, bool)()]

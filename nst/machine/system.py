@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PROC, GROUPS, CPUS = Path("/proc"), Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 """Folders in which Linux reports its processes, the limits of control groups, such as a container's, and processors."""
+
+
+@cache
+def processor() -> str:
+    """Returns the processor's name, as Linux or else Python reports it."""
+    parts = (line.partition(":") for line in lines(PROC / "cpuinfo"))
+    names = (value.strip() for name, _, value in parts if name.strip() == "model name")
+    return next(names, platform.processor() or platform.machine() or "unknown")
 
 
 def groups(controller: str) -> Iterator[tuple[Path, bool]]:

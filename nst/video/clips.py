@@ -40,8 +40,8 @@ CONTAINERS = (
 )
 """FFmpeg's demuxers of files that hold all of a clip."""
 
-ANIMATIONS = (".gif", ".webp")
-"""Suffixes of animated pictures that Pillow reads."""
+ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
+"""Animated pictures: their suffixes, and Pillow's names of their formats, the only ones that are opened."""
 
 UNSPECIFIED, HIGH_DEFINITION = 2, 720
 """FFmpeg's word for an unnamed colour matrix, and the height from which it is BT.709 and not BT.601 by custom."""
@@ -175,20 +175,21 @@ class Animation(Clip):
     def __init__(self, source: str, max_pixels: int) -> None:
         super().__init__(source, max_pixels)
         decoding.check(Path(source), KEY, max_pixels)
-        with self._refused(), Image.open(source) as image:
+        with self._refused(), Image.open(source, formats=[*ANIMATIONS.values()]) as image:
             self.length = getattr(image, "n_frames", 1)
 
     def _frames(self) -> Iterator[Frame]:
         time = Fraction(0)
         with open(self.source, "rb") as file:
             with self._refused():
-                image = Image.open(file)
+                image = Image.open(file, formats=[*ANIMATIONS.values()])
             for number in range(self.length):
                 try:
                     image.seek(number)
                     picture = images.decode(image.copy(), f"frame {number}")
-                except (EOFError, OSError, ValueError, SyntaxError) as error:
-                    self.broken_off(number, one_line(error))
+                except Exception as error:  # decoders raise nearly all of Python's errors for damaged files
+                    if number:
+                        self.broken_off(number, one_line(error))
                     return
                 yield Frame(number, time, picture)
                 time += Fraction(round(image.info.get("duration", 0)) or 100, 1000)  # browsers take 0 for a tenth
@@ -204,6 +205,7 @@ class Video(Clip):
 
     def __init__(self, source: str, max_pixels: int = MAX_PIXELS) -> None:
         super().__init__(source, max_pixels)
+        self._reason = ""  # why the file breaks off
         with self.opened() as container:
             stream = self._stream(container)
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or self.rate)

@@ -131,6 +131,7 @@ class Painter:
             raise InputError(
                 "Expected no --budget for a clip, as frames that end by the clock flicker; give fewer --data.steps"
             )
+        self.quiet = first.config.trainer.enable_progress_bar is False
         data = first.config.data
         self.size = int(data.size)
         # both hide parts of the result, which the frames after it do not see
@@ -167,7 +168,7 @@ class Painter:
         """
         of = f"{count} frames" if count else "Frames"
         log.info("%s, %d steps for each after the first, into %s", of, self.steps, shown(self.folder))
-        progress = ClipProgress(count * self.motion.passes, self.folder)
+        progress = ClipProgress(count * self.motion.passes, self.folder, self.quiet)
         try:
             if self.motion.passes == 1:
                 yield from self._forward(frames, progress)

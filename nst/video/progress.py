@@ -27,14 +27,15 @@ class ClipProgress(Callback):
     Args:
         count: How many frames are to be made; 0 for unknown.
         folder: The folder of the frames, below which the curves are.
+        quiet: Whether nothing is shown on the screen.
     """
 
-    def __init__(self, count: int, folder: Path) -> None:
+    def __init__(self, count: int, folder: Path, quiet: bool = False) -> None:
         moves = sys.stdout.isatty()  # else it is a log file, or another program
         shape: dict[str, Any] = {"bar_format": "{desc}: {n_fmt}/{total_fmt}|{bar}| [{elapsed}{postfix}]"}
         if not moves:
             shape = {"file": Lines(sys.stdout), "bar_format": "{desc}: {n_fmt}/{total_fmt} [{elapsed}{postfix}]"}
-        self.bar = Tqdm(**{"file": sys.stdout, **shape}, desc="frames", total=count or None, dynamic_ncols=True)
+        self.bar = Tqdm(**{"file": sys.stdout, **shape}, desc="frames", total=count or None, disable=quiet)
         self.bar.mininterval = self.pause = 0.2 if moves else 10.0
         self.shown, self.count = 0.0, count
         self.seconds: deque[float] = deque(maxlen=9)  # of the last frames

@@ -164,7 +164,9 @@ def test_what_is_no_clip_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "codec.mp4").write_bytes(data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
     told(tmp_path / "codec.mp4", r"of a codec that this FFmpeg decodes, but .*codec\.mp4 is not; convert it")
     at = data.index(b"mdat") + 4
-    (tmp_path / "holes.mp4").write_bytes(data[:at] + bytes(len(data[at:])) if data.index(b"moov") < at else data)
+    end = data.index(b"moov") - 4
+    (tmp_path / "holes.mp4").write_bytes(data[:at] + bytes(end - at) + data[end:])  # no frame is left
+    told(tmp_path / "holes.mp4", r"to hold frames, but .*holes\.mp4 has no whole one")
     with pytest.raises(InputError, match=r"no --video\.rate with .*clip\.mp4, whose frames have times"):
         open_clip(str(clip), Fraction(10))
 

@@ -143,7 +143,7 @@ def test_wrong_outputs_are_told_in_one_line(tmp_path: Path) -> None:
         Encoding(tmp_path / "file")
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     frames = painted(tmp_path)
     output = tmp_path / "a.mp4"
     output.write_bytes(b"before")

@@ -178,16 +178,16 @@ def test_the_command_paints_a_clip_with_its_sound(tmp_path: Path, capsys: pytest
     assert [x.step for x in board.Scalars("temporal")] == [1, 2, 3, 4]
 
 
-def test_python_yields_frames_as_they_are_made(tmp_path: Path) -> None:
+def test_python_yields_frames_as_they_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(3):
         images.save(moved(2 * i), tmp_path / f"f{i}.png")
     small: dict[str, Any] = {"preset": "quick", "size": 96, "min_size": 64, "steps": [6, 8]}
-    small |= {"trainer": {"precision": "32-true", "enable_progress_bar": False}, "motion": {"share": 0.5}}
+    small |= {"trainer": {"precision": "32-true"}, "motion": {"share": 0.5}}
     painted = nst.stylize_video(str(tmp_path / "f*.png"), "sample", folder=tmp_path / "out", **small)
     first = next(painted)
     assert first.size == (96, 64) and not (tmp_path / "out" / "000001.png").exists()
     rest = list(painted)
-    assert len(rest) == 2
+    assert len(rest) == 2 and capsys.readouterr().out == ""
     np.testing.assert_array_equal(np.asarray(first), np.asarray(Image.open(tmp_path / "out" / "000000.png")))
     some = nst.stylize_video(tmp_path / "f*.png", "sample", folder=tmp_path / "some", frames=slice(1, 2), **small)
     assert len(list(some)) == 1
@@ -197,6 +197,7 @@ def test_python_yields_frames_as_they_are_made(tmp_path: Path) -> None:
 
 def test_wrong_flags_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_clip(tmp_path / "clip.mp4", [moved(0)] * 2)
+    images.save(moved(0), tmp_path / "p.webp")
     for flags, match in (
         (["--video.frames", "9:3"], "expected frames such as 100:200, but got 9:3"),
         (["--video.reach", "a"], "expected numbers of frames such as 1,2,4, but got a"),
@@ -204,6 +205,8 @@ def test_wrong_flags_are_told_in_one_line(tmp_path: Path, capsys: pytest.Capture
         (["--video.flow", "dsi"], "Expected --video.flow to be dis, raft or a folder of .flo files, but got dsi"),
         (["--video.frames", "5:9"], "Expected --video.frames to be frames of the clip, but it ends before 5"),
         (["--output", "clip.mp4"], "not to overwrite what the picture is made of"),
+        (["--output", "p.webp", "--data.style", "p.webp"], "not to overwrite what the picture is made of"),
+        (["--output", "frames", "--video.folder", "x"], "Expected no --video.folder where --output is a folder"),
         (["--video.wrong", "1"], "Expected a known option, but got --video.wrong"),
         (["--data.size", "x"], "Expected --data.size"),
     ):

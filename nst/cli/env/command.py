@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -90,29 +89,15 @@ def _state(packages: Sequence[str]) -> str:
 
 def _machine() -> dict[str, str]:
     cpu, logical = torch.device("cpu"), os.cpu_count() or 1
+    sets = [torch.backends.cpu.get_cpu_capability(), *precision.extensions()]
     onednn = "with" if torch.backends.mkldnn.is_available() else "without"
     return {
-        "processor": processor(),
-        "instruction set": f"{torch.backends.cpu.get_cpu_capability()}{_extensions()}, {onednn} oneDNN",
+        "processor": system.processor(),
+        "instruction set": f"{', '.join(sets)}, {onednn} oneDNN",
         "cores": f"{threads.cores()} physical for this program, {logical} logical in the machine",
         "threads": f"{torch.get_num_threads()} within a step",
         "memory": f"{memory.readable(memory.free(cpu))} free of {memory.readable(memory.total(cpu))}",
     }
-
-
-@cache
-def processor() -> str:
-    """Returns the processor's name as Linux or Python report it."""
-    lines = [line.partition(":") for line in system.lines(system.PROC / "cpuinfo")]
-    names = (value.strip() for name, _, value in lines if name.strip() == "model name")
-    return next(names, platform.processor() or platform.machine() or "unknown")
-
-
-def _extensions() -> str:
-    """Names the processor's instructions for narrow numbers, as far as torch tells."""
-    known = {"_is_avx512_bf16_supported": "AVX512-BF16", "_is_amx_tile_supported": "AMX"}  # private, not in every torch
-    there = [name for function, name in known.items() if getattr(torch.cpu, function, bool)()]
-    return "".join(f", {name}" for name in there)
 
 
 def _devices() -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nst.cli.explain import Parser
 from nst.cli.settings import JobCLI
+from nst.errors import InputError
 from nst.pictures import files
 from nst.run.stopping import Stop
 from nst.video.extra import packages
@@ -49,8 +50,9 @@ def video(args: Sequence[str], stop: Stop) -> int:
     motion = Motion(**{field.name: given[field.name] for field in fields(Motion) if given[field.name] is not None})
     maker = JobCLI.maker([*rest, f"--data.content={source}"], stop)
     clip = open_clip(source, given["rate"], int(maker([]).config.data.max_pixels))
-    for file in clip.files:
-        files.check_overwrites(output, [file])
+    files.check_overwrites(output, [source, *map(str, clip.files), *maker([]).inputs])
+    if encoding.is_folder and given["folder"] is not None:
+        raise InputError(f"Expected no --video.folder where --output is a folder, {output}, which has the frames")
     sound = clip if given["audio"] == "copy" and encoding.holds_sound(clip) and isinstance(clip, Video) else None
     folder = output if encoding.is_folder else Path(given["folder"] or f"{output}.frames")
     seen = over_white if given["alpha"] == "none" else encoding.checked

@@ -14,7 +14,7 @@ from nst.scene.levels import Level
 
 
 class TemporalTerm(Term):
-    """Weighted mean squared difference from warped results (Ruder et al., arXiv:1604.08610, equations 7 and 9).
+    """Weighted mean squared difference from warped results (Ruder et al., arXiv:1604.08610, sections 4.2, 4.3).
 
     Args:
         warped: Earlier results, warped to the frame, each (1, 3, H, W) in [0, 1].
