@@ -15,6 +15,7 @@ from importlib.metadata import version
 from nst.distributed.ranks import is_first, launched
 from nst.errors import InputError, LostProcessError, RunError, nearest, one_line
 from nst.machine import clock
+from nst.machine.loading import without_collection
 from nst.machine.quiet import quiet_libraries
 from nst.run.stopping import Stop
 
@@ -81,7 +82,8 @@ def main(args: Sequence[str] | None = None) -> int:
             raise InputError(f"Expected a command, {known}, but got {command}{nearest(command, COMMANDS)}")
         with stop:
             module, _, name = COMMANDS[command].rpartition(".")
-            run: Command = getattr(import_module(module), name)
+            with without_collection():
+                run: Command = getattr(import_module(module), name)
             with quiet_libraries():  # now, as libraries set their loggers' levels when they are loaded
                 return run(rest, stop)
     except (InputError, ModuleNotFoundError) as error:  # a callback may need the missing one

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +38,12 @@ def is_sample(source: object) -> bool:
     return source == WORD or (is_name(source) and str(source).removeprefix(PREFIX) in {*PHOTOGRAPHS, *PAINTINGS})
 
 
+def names(source: str | Sequence[str], key: str) -> list[str]:
+    """Returns the samples that a setting has, each as `sample:NAME`."""
+    usual = next(iter(_usual(key)))
+    return [f"{PREFIX}{usual}" if x == WORD else x for x in ([source] if isinstance(source, str) else source)]
+
+
 def path(source: str, key: str = "data.content") -> Path:
     """Returns the file of a sample.
 
@@ -48,22 +54,26 @@ def path(source: str, key: str = "data.content") -> Path:
     Raises:
         InputError: If there is no sample of this name.
     """
-    usual = PAINTINGS if key.startswith("data.style") else PHOTOGRAPHS
+    usual = _usual(key)
     name = next(iter(usual)) if source == WORD else source.removeprefix(PREFIX)
     if name in PAINTINGS:
         return Path(__file__).parents[1] / "assets" / PAINTINGS[name]
     if name in PHOTOGRAPHS:
         return _photographs() / PHOTOGRAPHS[name]
-    names = [f"{PREFIX}{x}" for x in (*usual, *_others(usual))]
+    known = [f"{PREFIX}{x}" for x in (*usual, *_others(usual))]
     raise InputError(
-        f"Expected --{key} to be a file or one of {', '.join(names[:-1])} or {names[-1]}, but got "
-        f"{one_line(source, longest=80)}{nearest(source, names)}"
+        f"Expected --{key} to be a file or one of {', '.join(known[:-1])} or {known[-1]}, but got "
+        f"{one_line(source, longest=80)}{nearest(source, known)}"
     )
 
 
 def files() -> set[str]:
     """Returns the paths of all samples."""
     return {str(path(f"{PREFIX}{name}")) for name in (*PHOTOGRAPHS, *PAINTINGS)}
+
+
+def _usual(key: str) -> Mapping[str, str]:
+    return PAINTINGS if key.startswith("data.style") else PHOTOGRAPHS
 
 
 def _others(usual: Mapping[str, str]) -> Mapping[str, str]:

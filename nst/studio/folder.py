@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from nst.pictures import decoding
 
 NAMES = ("picture.png", "picture.jpg", "picture.webp", "picture.tif", "before.jpg", "settings.yaml", "map.png")
 """The files of a run that a browser may have."""
+
+TITLE = "title.txt"
+"""The file of a run that says what it is, for people."""
 
 TOKEN = re.compile(r"[\w-]{22}")
 """A run's name, which nobody can guess: who knows it may see the picture."""
@@ -56,6 +59,11 @@ class Folder:
             return None
         path = self.runs / token / name
         return path if path.is_file() else None
+
+    def results(self, tokens: Sequence[object]) -> list[tuple[str, str]]:
+        """Returns the pictures of runs that have one and are still there, each with its title."""
+        found = [(path, path.with_name(TITLE)) for x in tokens if (path := self.file(str(x), "picture.jpg"))]
+        return [(str(path), title.read_text(encoding="utf-8")) for path, title in found if title.is_file()]
 
     def uploaded(self, path: object, key: str, max_pixels: int) -> Path:
         """Returns the path of a picture that a browser has sent, once its size is known to be allowed.

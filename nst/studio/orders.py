@@ -22,7 +22,7 @@ from nst.scene import samples
 from nst.scene.levels import OVERHEAD, Start
 from nst.studio import masks
 from nst.studio.asked import Language, Limits, Order, Wish, flow
-from nst.studio.folder import Folder
+from nst.studio.folder import TITLE, Folder
 from nst.studio.run import STEERED, Run
 
 FILES = ("data.content", "data.style", "data.regions")
@@ -41,8 +41,12 @@ class Orders:
     def __init__(self, language: Language, folder: Folder, limits: Limits) -> None:
         self.language, self.folder, self.limits = language, folder, limits
 
-    def run(self, wish: Wish) -> Run:
+    def run(self, wish: Wish, title: str = "") -> Run:
         """Returns the run of a wish, whose files lie in a folder of its own.
+
+        Args:
+            wish: What is asked for.
+            title: What it is, for people; by default preset and size.
 
         Raises:
             InputError: If it cannot be made, or is larger than allowed.
@@ -60,10 +64,12 @@ class Orders:
             settings = self.language.parse(args).config
             data = settings.data
             self._check_size(int(data.size))
+            title = title or f"{wish.preset}, {data.size} px"
+            (folder / TITLE).write_text(title, encoding="utf-8")
             return Run(
                 folder.name,
                 Order(tuple(args), folder),
-                f"{wish.preset}, {data.size} px",
+                title,
                 ("--config", wish.preset, *flags(config)),
                 cost(data),
                 {name: x for name, x in [*vars(settings.model).items(), *vars(data).items()] if name in STEERED},
@@ -131,12 +137,12 @@ class Orders:
         run.change(**settings)
 
     def of_picture(self, path: Path, preset: str) -> tuple[dict[str, Any], list[str]]:
-        """Returns the settings in a picture's record by key, without its files, and the keys of what is left out.
+        """Returns the settings in a picture's record by key, without files, and the keys of what is left out.
 
         Raises:
             InputError: If the picture has no record, or not as nst writes them.
         """
-        known = {setting.key for setting in self.language.settings}
+        known = {*FILES[:2], *(setting.key for setting in self.language.settings)}
         config, left = self.language.taken(record.read(path)["config"], path.name)
         named = self.paths(config)
         found = self.language.values(preset)

@@ -30,8 +30,8 @@ from nst.run.steering.steering import Steering
 from nst.scene.levels import Level
 from nst.studio.asked import Order
 
-PAUSE = 0.4
-"""Seconds between two looks at the picture: a little more than twice a second."""
+PAUSE = 0.3
+"""Seconds between two looks at the picture, and the step that goes on then: more than twice a second."""
 
 LOOK = 640
 """Longer side, in pixels, of the copy that is shown of a picture that grows."""

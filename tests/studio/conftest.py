@@ -135,8 +135,19 @@ class Page:
         field.fill(str(value))
         field.press("Tab")
 
+    def choose(self, field: str, name: str) -> None:
+        """Chooses an entry of a list."""
+        self.page.click(f"#{field} input")
+        self.page.get_by_role("option", name=name, exact=True).click()
+        self.page.keyboard.press("Escape")
+        self.page.wait_for_timeout(300)
+
     def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name, exact=True).click()
+        """Opens a tab; on a phone some are in a menu."""
+        if not (tab := self.page.get_by_role("tab", name=name, exact=True)).is_visible():
+            self.page.locator(".overflow-menu > button").click()
+            tab = self.page.locator(".overflow-dropdown button", has_text=name)
+        tab.click()
 
     def status(self) -> str:
         return str(self.page.inner_text(".nst-status"))

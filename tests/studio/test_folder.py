@@ -34,6 +34,17 @@ def test_only_files_of_runs_by_their_names(folder: Folder, tmp_path: Path) -> No
         assert folder.file(token, name) is None
 
 
+def test_results_are_pictures_that_are_there_whoever_made_them(folder: Folder) -> None:
+    made, going, gone = (folder.new_run() for _ in range(3))
+    for run in (made, going):
+        (run / "title.txt").write_text(f"title of {run.name}", encoding="utf-8")
+    (made / "picture.jpg").write_bytes(b"x")
+    gone.rmdir()
+    again = Folder(folder.root, 3600, 1000)
+    tokens = ["../..", 7, gone.name, going.name, made.name]
+    assert again.results(tokens) == [(str(made / "picture.jpg"), f"title of {made.name}")]
+
+
 def test_only_what_was_sent_is_taken(folder: Folder, tmp_path: Path) -> None:
     sent = draw(folder.uploads / "a.png")
     assert folder.uploaded(sent, "data.content", 10**6) == sent

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from nst.cli.settings import JobCLI
 from nst.cli.studio.command import Words
 from nst.run.replay import LEFT
+from nst.scene import samples
 from nst.studio import masks
 from nst.studio.asked import Brushed, Limits, Wish, flow
 from nst.studio.folder import Folder
@@ -97,7 +98,7 @@ def test_pictures_are_copied_and_regions_are_settings(orders: Orders) -> None:
     colors[:, :20] = (255, 0, 0)
     run = orders.run(Wish("debug", {}, photo, [painting, painting], colors, [Brushed("red", 1), Brushed("blue", 0)]))
     folder = run.order.folder
-    assert {x.name for x in folder.iterdir()} == {"content.png", "style-1.jpg", "style-2.jpg", "map.png"}
+    assert {x.name for x in folder.iterdir()} == {"content.png", "style-1.jpg", "style-2.jpg", "map.png", "title.txt"}
     data = resolved(run.order.args)["data"]
     assert data["content"] == str(folder / "content.png")
     assert data["regions"]["red"] == {
@@ -154,6 +155,16 @@ def test_settings_of_a_picture_are_taken_without_its_files(orders: Orders, tmp_p
     assert found["model.style_weight"] == 3.0 and found["data.size"] == 99
     assert not any("/" in str(x) for x in found.values())
     assert {"data.content", "data.style", "data.regions", "model.weights", "model.init", "model.terms"} <= {*left}
+
+
+def test_samples_of_a_picture_are_taken(orders: Orders, tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("nst", yaml.safe_dump({"config": {"data": {"content": "sample", "style": ["sample:ink", "sample"]}}}))
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png", pnginfo=text)
+    found, left = orders.of_picture(tmp_path / "a.png", "debug")
+    assert left == []
+    assert samples.names(found["data.content"], "data.content") == ["sample:rocket"]
+    assert samples.names(found["data.style"], "data.style") == ["sample:ink", "sample:night"]
 
 
 def test_every_setting_of_the_signatures_has_a_field_with_the_words_of_help() -> None:

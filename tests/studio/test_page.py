@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import socket
 import struct
 import subprocess
 import zlib
@@ -251,11 +253,56 @@ def test_a_sweep_is_a_grid_whose_settings_can_be_taken(page: Page) -> None:
     page.until(lambda: page.page.locator("#model-style_weight input").input_value() == "7.25", "no settings", 20)
 
 
+def test_samples_are_chosen_and_taken_back_and_painted_on(page: Page, tmp_path: Path) -> None:
+    page.choose("sample-photograph", "coffee")
+    page.choose("sample-paintings", "ink")
+    go(page, steps=3)
+    page.wait("Done")
+    got = page.download("png", tmp_path / "got.png")
+    data = record.read(got)["config"]["data"]
+    assert (data["content"], data["style"]) == ("sample:coffee", ["sample:night", "sample:ink"])
+    page.tab("Picture")
+    page.choose("sample-photograph", "chelsea")
+    page.tab("Results")
+    page.page.set_input_files("#dropped input[type=file]", str(got))
+    page.until(lambda: page.page.locator("#sample-photograph input").input_value() == "coffee", "no sample", 20)
+    page.tab("Regions")
+    page.until(lambda: page.page.locator("#editor canvas").count(), "no canvas", 20)
+    page.page.wait_for_timeout(1500)
+    shown = Image.open(io.BytesIO(page.page.locator("#editor canvas").first.screenshot())).convert("RGB")
+    assert len(shown.resize((64, 64)).getcolors(64 * 64) or range(4097)) > 500  # a photograph, not an empty field
+
+
+def test_pictures_are_remembered_by_the_studio_s_next_start(browser: Any, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    first = Studio(tmp_path / "files", "--studio.port", port)
+    page = Page(browser, first)
+    try:
+        go(page, steps=2)
+        page.wait("Done")
+        first.close()
+        first = Studio(tmp_path / "files", "--studio.port", port)
+        page.page.reload()
+        page.page.wait_for_selector("#paint")
+        page.tab("Results")
+        page.until(lambda: page.page.locator("#gallery button:has(img)").count() == 1, "no picture", 20)
+        assert "debug, 64 px" in page.page.locator("#gallery").inner_text()
+        page.set("data.size", 72)
+        page.page.locator("#gallery button:has(img)").click()
+        page.until(lambda: page.page.locator("#data-size input[type=number]").input_value() == "64", "no settings", 20)
+    finally:
+        page.close()
+        first.close()
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_the_window_and_every_field_has_a_name(
     open_page: Callable[..., Page], width: int, dark: bool, artefacts: Path
 ) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="it looks for contrast and names")
     page = open_page(width=width, dark=dark)
     page.preset("debug")
     page.set("data.steps", 20)
@@ -267,6 +314,11 @@ def test_it_fits_the_window_and_every_field_has_a_name(
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     unnamed = page.page.evaluate(UNNAMED)
     assert unnamed == []
+    for tab in ("Results", "Take away", "Regions", "Picture"):
+        page.tab(tab)
+        page.page.wait_for_timeout(300)
+        found = axe.Axe().run(page.page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+        assert {x["id"]: [y["html"][:300] for y in x["nodes"]] for x in found} == {}, tab
     page.page.screenshot(path=str(artefacts / f"studio-{width}-{'dark' if dark else 'light'}.png"), full_page=True)
 
 

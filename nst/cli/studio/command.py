@@ -17,7 +17,9 @@ import yaml
 from nst.cli import presets
 from nst.cli.explain import Parser
 from nst.cli.settings import DEFAULT, KNOWN, JobCLI
+from nst.cli.studio.loading import without_stubs
 from nst.errors import InputError
+from nst.machine.loading import without_collection
 from nst.optimise.module import StyleTransfer
 from nst.run.replay import LEFT, Replay
 from nst.run.stopping import Stop
@@ -62,7 +64,8 @@ def studio(args: Sequence[str], stop: Stop) -> int:
     auth = options["auth"] or os.environ.get(AUTH)
     _check(options, auth)
     try:
-        from nst.studio.web.server import Options, serve
+        with without_collection(), without_stubs():
+            from nst.studio.web.server import Options, serve
     except ModuleNotFoundError as error:
         raise InputError(
             f"Expected the packages of the studio, but {error.name} is not installed; give python3 -m pip install "

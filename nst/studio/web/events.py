@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from nst.errors import InputError
+from nst.scene import samples
 from nst.studio import masks
 from nst.studio.asked import Brushed, Language, Wish
 from nst.studio.orders import Orders
@@ -46,24 +47,26 @@ class Events:
         ).success(**follow).then(self.remembered, p.mine, p.gallery, **quiet)
         blocks.load(self.arrive, p.mine, [p.token, p.gallery], **quiet).success(**follow)
         p.preset.change(self.preset, p.preset, [p.preset, *p.form.fields], **quiet)
-        p.photograph.input(self.photograph, p.photograph, [p.photograph, p.editor], **raw)
+        p.photograph.input(self.photograph, [p.photograph, p.content], [p.photograph, p.editor], **raw)
+        p.content.change(self.canvas, [p.photograph, p.content], p.editor, **raw)
+        p.brushing.select(self.first_canvas, [p.editor, p.photograph, p.content], p.editor, **raw)
         p.paintings.upload(self.paintings, p.paintings, None, **raw)
         p.pause.click(self.pause, p.token, None, **quiet)
         p.stop.click(self.end("now"), p.token, None, **quiet)
         p.last.click(self.end("level"), p.token, None, **quiet)
         p.change.click(self.change, [p.token, *p.steering], None, **quiet)
         p.save_mask.click(self.save_mask, p.editor, p.mask_file, **quiet)
-        p.load_mask.upload(self.load_mask, [p.load_mask, p.photograph], p.editor, **raw)
-        p.gallery.select(self.take_mine, [p.mine, p.preset], p.form.fields, **quiet)
-        p.dropped.upload(self.take_dropped, [p.dropped, p.preset], p.form.fields, **raw)
+        p.load_mask.upload(self.load_mask, [p.load_mask, p.photograph, p.content], p.editor, **raw)
+        p.gallery.select(self.take_mine, [p.mine, p.preset], p.taken, **quiet)
+        p.dropped.upload(self.take_dropped, [p.dropped, p.preset], p.taken, **raw)
         p.sweep.click(self.pictures, [p.photograph, p.paintings], p.sent, **raw).success(
             self.sweep, [p.swept, p.values, *p.wish], p.cells, **quiet
         ).success(self.watch_cells, p.cells, p.sheet, **quiet)
-        p.sheet.select(self.take_cell, [p.cells, p.preset], p.form.fields, **quiet)
+        p.sheet.select(self.take_cell, [p.cells, p.preset], p.taken, **quiet)
 
     def wish(self, values: Sequence[Any]) -> Wish:
         """Returns what the parts of `Page.wish` ask for."""
-        preset, (photograph, paintings), editor, pinned, *rest = values
+        preset, (photograph, paintings), content, style, editor, pinned, *rest = values
         count = 2 * len(self.page.places)
         places, fields = rest[:count], rest[count:]
         brushed = [
@@ -72,7 +75,7 @@ class Events:
         ]
         return Wish(
             preset,
-            self.page.form.read(fields),
+            {**self.page.form.read(fields), "data.content": content, "data.style": style},
             photograph,
             paintings,
             self.map_of(editor),
@@ -139,7 +142,7 @@ class Events:
 
     def remembered(self, mine: list[str]) -> list[tuple[str, str]]:
         """Returns this browser's pictures that are still there."""
-        return view.captions(self._runs(mine))
+        return self.orders.folder.results(mine or [])
 
     def preset(self, preset: str) -> list[Any]:
         """Shows what a preset is for, and its values."""
@@ -147,18 +150,23 @@ class Events:
             return [gr.skip() for _ in range(1 + len(self.page.form.fields))]
         return [gr.update(info=self.language.presets[preset]), *self.page.form.show(self.language.values(preset))]
 
-    def photograph(self, value: Any) -> tuple[Any, Any]:
+    def photograph(self, value: Any, sample: Any) -> tuple[Any, Any]:
         """Checks a photograph that was sent, and puts a copy of it on the canvas for regions."""
-        path = sent(value)
-        if path is None:
-            return gr.skip(), None
         try:
-            pixels = self.queue.limits.pixels
-            copy = masks.copy_of(self.orders.folder.uploaded(path, "data.content", pixels), pixels)
+            return gr.skip(), self._canvas(value, sample)
         except InputError as error:
             gr.Warning(escape(str(error), quote=False), duration=None)
             return None, None
-        return gr.skip(), {"background": copy, "layers": [], "composite": None}
+
+    @told
+    def canvas(self, value: Any, sample: Any) -> Any:
+        """Puts a copy of the photograph, or else of the sample, on the canvas for regions."""
+        return gr.skip() if sent(value) else self._canvas(None, sample)
+
+    @told
+    def first_canvas(self, editor: Any, value: Any, sample: Any) -> Any:
+        """Puts a copy of the photograph on the canvas for regions where there is none yet."""
+        return gr.skip() if (editor or {}).get("background") else self._canvas(value, sample)
 
     @told
     def paintings(self, value: Any) -> None:
@@ -205,28 +213,22 @@ class Events:
         return gr.update(value=str(folder / "map.png"), visible=True)
 
     @told
-    def load_mask(self, value: Any, photograph: Any) -> Any:
+    def load_mask(self, value: Any, photograph: Any, sample: Any) -> Any:
         """Puts a map of regions on the photograph."""
-        pixels, path = self.queue.limits.pixels, sent(photograph)
-        if path is None:
-            raise InputError("Expected a photograph that the mask is for, but there is none; drop it first")
-        copy = masks.copy_of(self.orders.folder.uploaded(path, "data.content", pixels), pixels)
+        canvas, pixels = self._canvas(photograph, sample), self.queue.limits.pixels
         mask = self.orders.folder.uploaded(sent(value), "data.regions", pixels)
-        return {
-            "background": copy,
-            "layers": [masks.load(mask, copy.shape[0], copy.shape[1], pixels)],
-            "composite": None,
-        }
+        height, width = canvas["background"].shape[:2]
+        return canvas | {"layers": [masks.load(mask, height, width, pixels)]}
 
     @told
     def take_mine(self, mine: list[str], preset: str, event: gr.SelectData) -> list[Any]:
         """Takes the settings of one of this browser's pictures."""
-        return self._take(self._runs(mine)[event.index].order.folder / "picture.png", preset)
+        return self._take_result(mine, event.index, preset)
 
     @told
     def take_cell(self, cells: list[str], preset: str, event: gr.SelectData) -> list[Any]:
         """Takes the settings of a picture of a sweep."""
-        return self._take(self._runs(cells)[event.index].order.folder / "picture.png", preset)
+        return self._take_result(cells, event.index, preset)
 
     @told
     def take_dropped(self, value: Any, preset: str) -> list[Any]:
@@ -242,8 +244,7 @@ class Events:
         base = self.wish(wish)
         runs = []
         for value in found:
-            run = self.orders.run(self.orders.with_setting(base, key, value))
-            run.title = f"{key.rpartition('.')[2]} {value}"
+            run = self.orders.run(self.orders.with_setting(base, key, value), f"{key.rpartition('.')[2]} {value}")
             self.queue.submit(run)
             runs.append(run.token)
         return runs
@@ -252,21 +253,28 @@ class Events:
         """Shows the pictures of a sweep as they are done."""
         count = -1
         while runs := [run for run in map(self.queue.find, cells) if run is not None]:
-            made = self._runs(cells)
+            made = self.orders.folder.results(cells)
             if len(made) != count:
                 count = len(made)
-                yield view.captions(made)
+                yield made
             if all(run.over for run in runs):
                 return
             await asyncio.sleep(1.0)
 
-    def _runs(self, tokens: Sequence[str]) -> list[Run]:
-        """Returns the runs of some names that have a picture."""
-        found = [self.queue.runs.get(str(token)) for token in tokens or []]
-        return [run for run in found if run is not None and (run.order.folder / "picture.jpg").exists()]
+    def _canvas(self, value: Any, sample: Any) -> dict[str, Any]:
+        """Returns what the editor shows of a photograph that was sent, or else of a sample."""
+        pixels, path = self.queue.limits.pixels, sent(value)
+        found = samples.path(str(sample)) if path is None else self.orders.folder.uploaded(path, "data.content", pixels)
+        return {"background": masks.copy_of(found, pixels), "layers": [], "composite": None}
+
+    def _take_result(self, tokens: Sequence[object], index: int, preset: str) -> list[Any]:
+        picture, _ = self.orders.folder.results(tokens)[index]
+        return self._take(Path(picture).with_name("picture.png"), preset)
 
     def _take(self, path: Path, preset: str) -> list[Any]:
         found, left = self.orders.of_picture(path, preset)
         if left:
             gr.Info(f"Left out of the record: {escape(', '.join(left))}")
-        return self.page.form.show(found)
+        content, style = (samples.names(found.get(f"data.{x}") or [], f"data.{x}") for x in ("content", "style"))
+        chosen = [content[0] if content else None, style or None]
+        return [*(gr.update() if x is None else gr.update(value=x) for x in chosen), *self.page.form.show(found)]

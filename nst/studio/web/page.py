@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import gradio as gr
 
 from nst.pictures.color import Color
+from nst.scene import samples
 from nst.studio.asked import Language, Limits
 from nst.studio.masks import PALETTE
 from nst.studio.web import view
@@ -21,7 +23,19 @@ ROWS = 9
 
 def theme() -> Any:
     """Returns Gradio's plain theme with the machine's fonts and a colour of enough contrast."""
-    return gr.themes.Default(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
+    plain = gr.themes.Default(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
+    fill, darker = "*primary_700", "*primary_800"
+    return plain.set(
+        button_primary_background_fill=fill,
+        button_primary_background_fill_dark=fill,
+        button_primary_background_fill_hover=darker,
+        button_primary_background_fill_hover_dark=darker,
+    )
+
+
+def named(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns samples as the choices of a field."""
+    return [(name, f"{samples.PREFIX}{name}") for name in names]
 
 
 class Page:
@@ -49,7 +63,7 @@ class Page:
                     self.compare = gr.ImageSlider(
                         label="Photograph and picture", type="filepath", interactive=False, max_height=900
                     )
-                with gr.Tab("Regions", id="regions"):
+                with gr.Tab("Regions", id="regions") as self.brushing:
                     self._regions()
                 with gr.Tab("Results", id="results"):
                     self._results(language)
@@ -72,6 +86,12 @@ class Page:
             height=150,
             elem_id="photograph",
         )
+        self.content = gr.Dropdown(
+            named(samples.PHOTOGRAPHS),
+            label="Sample",
+            elem_id="sample-photograph",
+            interactive=True,
+        )
         self.paintings = gr.Gallery(
             label="Paintings, one or more, or else the sample",
             type="filepath",
@@ -80,6 +100,14 @@ class Page:
             columns=3,
             file_types=["image"],
             elem_id="paintings",
+        )
+        self.style = gr.Dropdown(
+            named(samples.PAINTINGS),
+            value=[named(samples.PAINTINGS)[0][1]],
+            multiselect=True,
+            label="Samples",
+            elem_id="sample-paintings",
+            interactive=True,
         )
         line = language.presets[self.first]
         self.preset = gr.Dropdown([*language.presets], value=self.first, label="Preset", info=line, elem_id="preset")
@@ -176,7 +204,13 @@ class Page:
     def wish(self) -> list[Any]:
         """The parts that say what to paint, in the order of `events.wish`."""
         places = [x for _, *pair in self.places for x in pair]
-        return [self.preset, self.sent, self.editor, self.pinned, *places, *self.form.fields]
+        given = [self.preset, self.sent, self.content, self.style, self.editor, self.pinned]
+        return [*given, *places, *self.form.fields]
+
+    @property
+    def taken(self) -> list[Any]:
+        """The parts that show settings which are taken from a picture."""
+        return [self.content, self.style, *self.form.fields]
 
     @property
     def shown(self) -> list[Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from nst.errors import InputError, RunError
 
-BEAT = 0.2
+BEAT = 0.1
 """Seconds between two looks at a run."""
 
 

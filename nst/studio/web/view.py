@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
 from html import escape
 
 from nst.studio.run import Run
@@ -114,11 +113,6 @@ def clock(seconds: float) -> str:
     """Writes a time as minutes and seconds."""
     whole = max(0, round(seconds))
     return f"{whole // 60}:{whole % 60:02d}"
-
-
-def captions(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Returns the pictures of runs that have one, each with its title."""
-    return [(str(run.order.folder / "picture.jpg"), run.title) for run in runs]
 
 
 def _done(run: Run) -> float:
