@@ -17,7 +17,7 @@ from PIL import Image
 
 from nst.cli.main import main
 from nst.pictures import images
-from nst.run import record
+from nst.run import checkpoints, record
 
 HOSTS = Path(__file__).parent / "hosts.sh"
 
@@ -110,6 +110,10 @@ def test_where_one_process_is_killed_the_others_end(started: list[subprocess.Pop
     told = [line for line in err.splitlines() if line.startswith("nst: error: Expected all processes of the run")]
     assert 1 <= len(told) <= (2 if victim == "first" else 1) and "--ckpt_path last" in told[0]
     assert "Traceback" not in err
+    steps = checkpoints.read(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["global_step"] + 10
+    subprocess.run(command(3, steps, "--ckpt_path", "last", "--output", "again.png"), check=True, capture_output=True)
+    subprocess.run(command(3, steps, "--output", "straight.png"), check=True, capture_output=True)
+    assert np.array_equal(made("again.png"), made("straight.png"))
 
 
 @pytest.mark.slow
