@@ -2,11 +2,11 @@
 
     python -m benchmarks.distributed --sizes 1024 4096 --counts 1 2 --backbone vgg19
 
-Each process is one of `nst fit --trainer.devices N`, without the Trainer: the objective, its gradient and an Adam step.
-Processes share the machine's cores, one of two with half of the threads each; with `--weak`, each has as many rows as
-one process has alone. Reported are the median time of a step after a burn-in, over that of one process with all
-threads; the peak memory of a process beyond loading torch; and of a step, the seconds and the bytes that a process
-spends in collective calls, in which it waits for the slowest as well.
+Each process is one of `nst fit --trainer.devices N`, without the Trainer: the objective, its gradient and an Adam
+step. Processes share the machine's cores, one of two with half of the threads each; with `--weak`, each has as many
+rows as one process has alone. Reported are the median time of a step after a burn-in, over that of one process with
+all threads in the same round; the peak memory of a process beyond loading torch; and of a step, the seconds and the
+bytes that a process spends in collective calls, in which it waits for the slowest as well.
 """
 
 from __future__ import annotations
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="vgg19", choices=["vgg19", "vgg16", "compact"])
     parser.add_argument("--precision", default="bf16", choices=["bf16", "float32"])
     parser.add_argument("--streaming", default="auto", choices=["auto", "on", "off"])
+    parser.add_argument("--rounds", type=int, default=3, help="in which each number of processes has its turn")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--burn-in", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of all processes together")
@@ -153,16 +154,23 @@ def main() -> None:
         print("| size | processes | s/step | over one | MiB a process | over one | s in collectives | MiB sent |")
         print("|---|---|---|---|---|---|---|---|")
     for size in options.sizes:
-        one: dict[str, Any] | None = None
-        for count in options.counts:
-            row = measured(count, {**vars(options), "size": size})
-            one = one or row
+        # in turns, as the speed of a machine that others use changes by the minute
+        rounds = [
+            [measured(count, {**vars(options), "size": size}) for count in options.counts]
+            for _ in range(options.rounds)
+        ]
+        for of_one_count in zip(*rounds, strict=True):
+            row = {key: statistics.median(x[key] for x in of_one_count) for key in of_one_count[0] if key != "rows"}
+            for key in ("seconds", "memory"):
+                row[f"{key}_over_one"] = statistics.median(
+                    x[key] / first[0][key] for x, first in zip(of_one_count, rounds, strict=True)
+                )
             report["rows"].append(row)
             if not options.json:
-                ratios = row["seconds"] / one["seconds"], row["memory"] / one["memory"]
                 print(
-                    f"| {size} | {count} | {row['seconds']:.3f} | {ratios[0]:.2f} | {row['memory'] / 2**20:.0f} | "
-                    f"{ratios[1]:.2f} | {row['waiting']:.3f} | {row['sent'] / 2**20:.1f} |",
+                    f"| {size} | {row['processes']} | {row['seconds']:.3f} | {row['seconds_over_one']:.2f} | "
+                    f"{row['memory'] / 2**20:.0f} | {row['memory_over_one']:.2f} | {row['waiting']:.3f} | "
+                    f"{row['sent'] / 2**20:.1f} |",
                     flush=True,
                 )
     if options.json:
