@@ -16,6 +16,7 @@ from nst.errors import InputError, nearest
 from nst.machine.quiet import quiet_libraries
 from nst.pictures import images
 from nst.run.flags import check
+from nst.run.live import Live
 from nst.scene.styles import Region, Style
 from nst.video.extra import packages
 
@@ -31,6 +32,7 @@ def stylize(
     *,
     preset: str | os.PathLike[str] | None = DEFAULT,
     seed: int = 0,
+    progress: bool = False,
     trainer: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Image.Image:
@@ -41,6 +43,7 @@ def stylize(
         style: The painting, a path or a Pillow image, or an `nst.Style`; or several of them.
         preset: The preset, or the path of a config, that the settings change; None for the plain method of Gatys et al.
         seed: Seed of the noise that a picture may start from; torch's generator is left as it was.
+        progress: Whether to show the run as it goes on: the picture so far in a notebook's cell, elsewhere a bar.
         trainer: Settings of the Lightning Trainer, such as `{"accelerator": "cpu", "precision": "32-true"}`.
         **settings: Any setting of StyleTransfer or PictureData, such as `size=1024`, `steps=[200, 100]`, `afar=256`,
             `style_weight=20`, `init="noise"` or `regions={"sky": "sky.png"}`, and `budget`, such as `"60s"`. An
@@ -57,6 +60,9 @@ def stylize(
     with quiet_libraries(), torch.random.fork_rng():
         run = _run(content, style, preset, seed, trainer, settings)
         run.pictures |= at_hand
+        if progress:
+            given = run.trainer_objects.get("callbacks") or []
+            run.trainer_objects["callbacks"] = [*(given if isinstance(given, list) else [given]), Live()]
         run.begin()
         run.trainer.fit(run.model, datamodule=run.datamodule)
     return images.encode(run.datamodule.finished(run.model.shown), run.datamodule.alpha)
@@ -163,7 +169,7 @@ def _grouped(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         elif name in KNOWN["model"]:
             objects[name] = value
         else:
-            known = [*KNOWN["model"], *data, "budget", "preset", "seed", "trainer"]
+            known = [*KNOWN["model"], *data, "budget", "preset", "seed", "progress", "trainer"]
             raise InputError(f"Expected settings of nst.stylize, but got {name}{nearest(name, known)}")
     return written, objects
 

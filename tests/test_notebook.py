@@ -31,6 +31,8 @@ def test_it_runs(tmp_path: Path) -> None:
     client(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     pictures = [x for cell in code for x in cell.outputs if "image/png" in x.get("data", {})]
-    assert len(pictures) == 4
+    assert len(pictures) == 4  # one of them grew in its cell
+    grown = code[1].outputs
+    assert [*grown[0].data] == ["image/png"] and grown[1].data["text/plain"].endswith(": step 30 of 30")
     assert "did you mean sample:chelsea?" in code[-1].outputs[-1].text
     assert [x for cell in code for x in cell.outputs if x.get("name") == "stderr"] == []

@@ -13,6 +13,7 @@ from nst.errors import InputError
 from nst.many import cluster
 from nst.many.jobs import Job, JobRunner, check_distinct
 from nst.run.stopping import Stop
+from nst.scene import samples
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +21,31 @@ log = logging.getLogger(__name__)
 def batch(args: Sequence[str], stop: Stop) -> int:
     """Makes a picture of each photograph with the same settings and one network load; skips pictures made already."""
     parser = Parser("nst batch", description=batch.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
-    parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files or patterns with * and ?.")
+    parser.add_argument("--data.content", nargs="+", required=True, help="Photographs: files, patterns or samples.")
     parser.add_argument("--output", required=True, help="A folder, or a pattern with {name}: 'out/{name}-starry.jpg'.")
     cluster.add_flags(parser)
     known, rest = parser.parse_known_args(list(args))
     machines = cluster.chosen(known)
     photographs = expanded(getattr(known, "data.content"))
     pattern = known.output if "{name}" in known.output else str(Path(known.output) / "{name}.png")
-    jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", Path(x).stem))) for x in photographs]
+    jobs = [Job(x, [f"--data.content={x}"], Path(pattern.replace("{name}", stem(x)))) for x in photographs]
     check_distinct(jobs)
     outcomes = machines.outcomes(jobs, job_settings, rest) if machines else None
     return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs, outcomes) else 0
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:
-    """Returns the files that match patterns, in order and each once.
+    """Returns the files that match patterns, and the samples that are named, in order and each once.
 
     Raises:
-        InputError: If a pattern matches nothing.
+        InputError: If a pattern matches nothing, or there is no such sample.
     """
     files: list[str] = []
     for pattern in patterns:
+        if samples.is_name(pattern):
+            samples.path(pattern)  # or an error that names those that there are
+            files += [pattern] if pattern not in files else []
+            continue
         # an existing file with brackets in its name is not a pattern
         names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
         found = [x for x in names if Path(x).is_file()]
@@ -50,3 +55,8 @@ def expanded(patterns: Sequence[str]) -> list[str]:
             )
         files += [x for x in found if x not in files]
     return files
+
+
+def stem(photograph: str) -> str:
+    """Returns what a picture is named after: a file's name without its suffix, or a sample's name."""
+    return photograph.removeprefix(samples.PREFIX) if samples.is_name(photograph) else Path(photograph).stem

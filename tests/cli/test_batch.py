@@ -178,3 +178,16 @@ def test_settings_that_are_wrong_for_all_are_one_line(capfd: pytest.CaptureFixtu
     os.link("painting.png", "photos/painting.png")
     assert batch(output=".") == 2
     assert "--output not to overwrite" in capfd.readouterr().err
+
+
+def test_samples_are_photographs_too(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["batch", *SMALL, "--data.steps", "1", "--output", "out/", "--data.content"]
+    assert main([*words, "sample:coffee", "photos/a*", "sample:coffee", "sample"]) == 0
+    assert list(made()) == ["a.png", "coffee.png", "sample.png"]
+    assert capfd.readouterr().out.startswith("1/3  made     sample:coffee: out/coffee.png, ")
+    assert fit(*SMALL, "--data.content", "sample:coffee", "--output", "one.png", steps=1) == 0
+    assert same("one.png", "out/coffee.png")
+    assert main([*words, "sample:coffee"]) == 0
+    assert "skipped  sample:coffee" in capfd.readouterr().out
+    assert main([*words, "photos/*", "sample:cofee"]) == 2
+    assert "did you mean sample:coffee?" in capfd.readouterr().err
