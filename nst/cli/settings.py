@@ -21,6 +21,7 @@ from nst.cli.explain import explain, explained
 from nst.distributed.strategy import RowsStrategy
 from nst.errors import InputError
 from nst.machine import clock, precision
+from nst.many import remote
 from nst.network import weights
 from nst.optimise.module import StyleTransfer
 from nst.pictures import files
@@ -303,8 +304,11 @@ class JobCLI(FitCLI):
 
     @classmethod
     def maker(cls, args: Sequence[str], stop: Stop) -> Callable[[Sequence[str]], JobCLI]:
-        """Returns a function that makes a picture's JobCLI from its own options; `args` are the shared options."""
-        return lambda options: cls([*args, *options], "nst fit", "", stop)
+        """Returns a function that makes a picture's JobCLI from its own options; `args` are the shared options.
+
+        Files may lie on other file systems (see `many.remote`).
+        """
+        return lambda options: cls(remote.fetched([*args, *options]), "nst fit", "", stop)
 
     def instantiate_classes(self) -> None:
         """Does nothing before `begin`: the settings alone tell whether the picture has to be made."""

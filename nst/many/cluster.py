@@ -1,8 +1,9 @@
 """Many pictures side by side, by Ray: on this machine's cores, or on the machines of a cluster.
 
 A picture is a task of Ray, which starts it where its resources are free and, if a worker or a machine is lost, again
-elsewhere, TRIES times in all. A worker keeps its network from task to task. All machines see one file system: a task
-reads the photograph there, keeps its checkpoint beside the picture to be, and goes on from a checkpoint that it finds.
+elsewhere, TRIES times in all. A worker keeps its network from task to task. All machines see one file system, or files
+are named by addresses (see `remote`): a task reads the photograph there, keeps its checkpoint beside the picture to be,
+and goes on from a checkpoint that it finds.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         metavar="ADDRESS",
         help="Make the pictures side by side, by Ray: `local`, `auto` for the cluster that this machine belongs to, or "
-        "`ray://host:port`. All its machines have to see the same files.",
+        "`ray://host:port`. All its machines have to see the same files, or addresses such as s3://bucket/photos/a.jpg.",
     )
     parser.add_argument("--cluster.cpus", type=float, metavar="N", help="Cores for a picture; 1 by default.")
     parser.add_argument(
@@ -233,8 +234,10 @@ def _make(
     try:
         os.chdir(folder)
     except OSError as error:
-        told = f"Expected all machines to see the same files, but {platform.node()} has no {folder} ({error.strerror})"
-        return Outcome("failed", f"failed   {job.name}: {told}"), []
+        if not job.address:  # else all that it needs may be elsewhere
+            missing = f"{platform.node()} has no {folder} ({error.strerror})"
+            told = f"Expected all machines to see the same files, but {missing}"
+            return Outcome("failed", f"failed   {job.name}: {told}"), []
     said, ours = _Notices(), logging.getLogger("nst")
     ours.setLevel(logging.INFO)
     ours.addHandler(said)

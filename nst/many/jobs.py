@@ -16,6 +16,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 
 from nst.errors import InputError, RunError, one_line, shown
+from nst.many import remote
 from nst.network.features import Features
 from nst.optimise.targets import StyleCache
 from nst.pictures import files, images
@@ -34,11 +35,18 @@ class Job:
         name: What distinguishes the picture from the others, for people.
         options: The command line's options that distinguish the picture from the others.
         output: The file of the picture.
+        address: Where the picture goes, if that is on another file system: `output` is then its copy (see `remote`).
     """
 
     name: str
     options: list[str]
     output: Path
+    address: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the picture goes, for people."""
+        return self.address or str(self.output)
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,21 @@ class JobRunner:
         assert model.features is not None
         self.networks[key] = (model.features, model.style_cache)
 
-    def make(self, job: Any, output: Path) -> int:
-        """Makes the picture of a job's settings, writes it to a file, and returns the step from which it was made."""
+    def make(self, job: Any, output: Path, address: str = "") -> int:
+        """Makes the picture of a job's settings, writes it to a file, and returns the step from which it was made.
+
+        Args:
+            job: The settings.
+            output: The file.
+            address: Where the file is sent, if that is on another file system.
+        """
         self.begin(job)
         model, data, trainer = job.model, job.datamodule, job.trainer
         made_of = job.record()  # now, as a file may be gone when the picture is done
         level = data.levels[-1]
         files.check_size(output, level.height, level.width)
-        unfinished = Unfinished(output, made_of, job.config.checkpoints.every_n_steps) if self.keeps else None
+        every = job.config.checkpoints.every_n_steps
+        unfinished = Unfinished(output, made_of, every, address) if self.keeps else None
         path = None
         if unfinished is not None:
             trainer.callbacks.append(unfinished)
@@ -97,8 +112,10 @@ class JobRunner:
         if unfinished is not None and unfinished.resumed:
             made_of = {"resumed": unfinished.resumed, **made_of}
         images.save(data.finished(model.shown), output, data.alpha, record.dump(made_of, trainer.global_step, True))
+        if address:
+            remote.send(address, "output")
         if unfinished is not None:
-            unfinished.file.unlink(missing_ok=True)
+            unfinished.remove()
         return int(made_of.get("resumed", 0))
 
     def outcome(self, job: Job) -> Outcome:
@@ -107,14 +124,16 @@ class JobRunner:
         try:
             files.check_output(job.output)
             settings = self.settings(job.options)
+            if job.address:
+                remote.follow(job.address, "output")
             if settings.is_made(job.output):
-                text = f"skipped  {job.name}: {job.output} is made already, with these settings"
+                text = f"skipped  {job.name}: {job.place} is made already, with these settings"
                 return Outcome("skipped", text)
-            resumed = self.make(settings, job.output)
+            resumed = self.make(settings, job.output, job.address)
         except Exception as error:
             return Outcome("failed", f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}")
         more = f", gone on from step {resumed}" if resumed else ""
-        return Outcome("made", f"made     {job.name}: {job.output}, {time.monotonic() - start:.1f} s{more}")
+        return Outcome("made", f"made     {job.name}: {job.place}, {time.monotonic() - start:.1f} s{more}")
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Checks what all pictures share, and makes their folders.
@@ -166,18 +185,31 @@ class Unfinished(Checkpoints):
         output: The file of the picture.
         made_of: The record of the picture.
         every_n_steps: Steps between two checkpoints.
+        address: Where the picture goes, if that is on another file system; the checkpoint is kept beside it.
 
     Attributes:
         file: The file of the checkpoint.
         resumed: The step from which the picture is gone on; 0 if it is made from its beginning.
     """
 
-    def __init__(self, output: Path, made_of: Record, every_n_steps: int) -> None:
+    def __init__(self, output: Path, made_of: Record, every_n_steps: int, address: str = "") -> None:
         super().__init__(every_n_steps)
         name = f".{output.name}.ckpt"
         if len(os.fsencode(name)) > 255:  # the longest name of most file systems
             name = f".{hashlib.sha256(os.fsencode(output.name)).hexdigest()}.ckpt"
         self.file, self.made_of, self.resumed = output.with_name(name), made_of, 0
+        self.address = address and f"{address.rpartition('/')[0]}/{name}"
+
+    def save(self, trainer: pl.Trainer) -> None:
+        super().save(trainer)
+        if self.address:
+            remote.send(self.address, "output")
+
+    def remove(self) -> None:
+        """Removes the checkpoint."""
+        self.file.unlink(missing_ok=True)
+        if self.address:
+            remote.remove(self.address, "output")
 
     def path(self, trainer: pl.Trainer) -> Path:
         return self.file
@@ -185,6 +217,8 @@ class Unfinished(Checkpoints):
     def usable(self, model: Any) -> Path | None:
         """Returns the checkpoint's file if the picture can be gone on from it; None to make it from its beginning."""
         try:
+            if self.address:
+                remote.follow(self.address, "output")
             found = checkpoints.read(self.file)
             with checkpoints.intact(self.file):
                 model.check_checkpoint(found)
@@ -209,7 +243,7 @@ def check_distinct(jobs: Sequence[Job]) -> None:
         if other is not job and files.same_place(other.output, job.output):
             raise InputError(
                 f"Expected --output to give each picture a place of its own, but {other.name} and {job.name} would "
-                f"both be written to {job.output}; rename one, put {{name}} into --output, or make them in two batches"
+                f"both be written to {job.place}; rename one, put {{name}} into --output, or make them in two batches"
             )
 
 
@@ -225,6 +259,7 @@ def make_folder(path: Path) -> None:
 
 def check_inputs(jobs: Sequence[Job], inputs: Sequence[str]) -> None:
     """Raises an InputError if a picture would be written over a photograph, a painting or another file that is read."""
-    read = [*inputs, *(option.partition("=")[2] for job in jobs for option in job.options)]
+    given = (option.partition("=")[2] for job in jobs for option in job.options)
+    read = [*inputs, *(remote.place(x) if remote.is_address(x) else x for x in given)]
     for job in jobs:
         files.check_overwrites(job.output, read)

@@ -59,7 +59,11 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if level_over(trainer) or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.path(trainer))
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Writes the checkpoint of a run."""
+        trainer.save_checkpoint(self.path(trainer))
 
 
 class Result(Callback):

@@ -109,10 +109,10 @@ def test_what_is_made_is_skipped(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_killed_batch_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     make = JobRunner.make
 
-    def killed(self: JobRunner, recipe: Any, output: Path) -> None:
+    def killed(self: JobRunner, recipe: Any, output: Path, *rest: Any) -> None:
         if output.name == "c.png":
             raise KeyboardInterrupt
-        make(self, recipe, output)
+        make(self, recipe, output, *rest)
 
     monkeypatch.setattr(JobRunner, "make", killed)
     assert batch() == 130
