@@ -193,9 +193,10 @@ def main() -> None:
             make(photograph, painting, path, options.config, options.size)
             note(folder, path.stem, time.monotonic() - start)
             print(path, flush=True)
-    chosen = folder / f"{'-'.join(options.row)}.jpg"
+    photograph, painting = options.row
+    chosen = folder / f"{photograph}-{painting}.jpg"
     if chosen.exists():
-        row(*options.row, chosen).save(options.docs / "row.jpg", quality=88)
+        row(photograph, painting, chosen).save(options.docs / "row.jpg", quality=88)
     write_text(options.docs / "gallery.md", page(folder, options.config, options.size))
 
 
