@@ -203,6 +203,12 @@ def test_links_go_to_pages_or_nowhere(pages: ModuleType) -> None:
     assert pages.linked("[a](../../README.md)", "docs/decisions/README.md", "decisions/README.md") == "[a](../index.md)"
 
 
+def test_a_flag_stays_in_one_line(pages: ModuleType) -> None:
+    html = "<p><code>--data.size 3</code> -- <code>a-b</code></p><pre><code><span>--x</span></code></pre>"
+    kept = '<span class="flag">--data.size</span> 3'
+    assert pages.on_page_content(html, None, None, None) == html.replace("--data.size 3", kept)
+
+
 @pytest.mark.slow
 def test_the_site_is_built_and_asks_no_other_host(tmp_path: Path) -> None:
     pytest.importorskip("material")
@@ -250,6 +256,14 @@ def test_links_of_the_repositorys_pages_go_to_files(file: str) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", x.lower()).replace(" ", "-") for x in titles}, f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
+def test_links_of_a_page_that_leave_the_site_go_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", text):  # those within the site are checked by mkdocs
+        path = (page.parent / target).resolve()
+        assert path.exists() or path.is_relative_to(DOCS), target
 
 
 def test_the_house_names_every_module() -> None:
