@@ -203,6 +203,17 @@ def test_links_go_to_pages_or_nowhere(pages: ModuleType) -> None:
     assert pages.linked("[a](../../README.md)", "docs/decisions/README.md", "decisions/README.md") == "[a](../index.md)"
 
 
+def test_what_goes_wrong_has_its_pictures_and_its_flags(pages: ModuleType) -> None:
+    import symptoms
+
+    text = " ".join((DOCS / "guides" / "wrong.md").read_text(encoding="utf-8").split())
+    assert {*re.findall(r"\(wrong/(\w+)\.jpg\)", text)} == {*symptoms.SYMPTOMS}
+    for name, symptom in symptoms.SYMPTOMS.items():
+        assert (DOCS / "guides" / "wrong" / f"{name}.jpg").stat().st_size < 200_000
+        for flag in re.findall(r"--\S+ \S+", f"{symptom.wrong} {symptom.mended}"):
+            assert flag in text, (name, flag)
+
+
 def test_a_flag_stays_in_one_line(pages: ModuleType) -> None:
     html = "<p><code>--data.size 3</code> -- <code>a-b</code></p><pre><code><span>--x</span></code></pre>"
     kept = '<span class="flag">--data.size</span> 3'

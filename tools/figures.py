@@ -85,9 +85,9 @@ def chart(
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in where)
         parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in where if dots]
-        top = ABOVE + 18 * ([*lines].index(name) + 1)
-        parts.append(f'<path d="M{LEFT + 12} {top - 4}h22" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{LEFT + 40}" y="{top}" {text}>{name}</text>')
+        top = HEIGHT - BELOW - 12 - 18 * (len(lines) - 1 - [*lines].index(name))
+        parts.append(f'<path d="M{WIDTH - 200} {top - 4}h22" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{WIDTH - 172}" y="{top}" {text}>{name}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 8}" text-anchor="middle" {text}>{words[0]}</text>')
     middle = (HEIGHT - BELOW + ABOVE) / 2
     turned = f'transform="rotate(-90 16 {middle})"'
@@ -117,7 +117,8 @@ class Curve(pl.Callback):
         if batch_idx == 0:
             self.levels[trainer.global_step] = f"{max(batch.width, batch.height)} px"
         for name, line in self.lines.items():
-            line.append((trainer.global_step, float(trainer.callback_metrics[name])))
+            value = float(trainer.callback_metrics[name])
+            line += [(trainer.global_step, value)] if value > 0 else []  # a run begins with the photograph's content
 
 
 def curve(folder: Path) -> None:
@@ -169,7 +170,7 @@ def correspondence(folder: Path) -> None:
         return gathered(self, sources, fields, scan, photograph)
 
     with mock.patch.object(CorrespondenceTerm, "_gathered", spy):
-        made = nst.stylize("sample:chelsea", "sample:mosaic", **QUICK).convert("RGB")
+        made = nst.stylize("sample:rocket", "sample:night", **QUICK).convert("RGB")
     whole = seen["photograph"]
     top, left = ((whole.shape[2] - made.height) // 2, (whole.shape[3] - made.width) // 2)  # the margin that is cut off
     inside = slice(top, top + made.height), slice(left, left + made.width)
@@ -201,8 +202,8 @@ def replay(folder: Path) -> None:
     sums = {name: hashlib.sha256(picture.tobytes()).hexdigest()[:12] for name, picture in made.items()}
     if len({sums["straight"], sums["gone on"], sums["again"]}) != 1:
         raise SystemExit(f"Expected the same picture three times, but got {sums}")
-    told = {"stopped": "stopped at step 30", "gone on": "gone on to the end", "again": "made again from its record"}
-    shown = [made[name] for name in told]
+    told = {"stopped": "stopped", "gone on": "gone on", "again": "made again"}
+    shown = [made[name].resize(made["again"].size, Image.Resampling.BICUBIC) for name in told]
     row(shown, [f"{words}: {sums[name]}" for name, words in told.items()]).save(folder / "replay.jpg", quality=88)
 
 

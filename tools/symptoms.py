@@ -50,21 +50,28 @@ SYMPTOMS = {
     "veil": Symptom(
         "chelsea",
         "mosaic",
-        "--model.init gray --model.average 0.99",
-        "--model.init content --model.average 0.9",
-        "--config quick --data.steps 20",
+        "--model.init gray --data.steps 20",
+        "--model.init content --data.steps 150",
+        "--config '{}' --model.backbone compact --model.average 0.9",
     ),
     "speckle": Symptom(
         "chelsea",
         "ink",
         "--model.tv_weight 0 --model.average 0",
-        "--model.tv_weight 0.05 --model.average 0.9",
-        "--config quick --model.optimizer Adam --model.optimizer.lr 0.05 --model.init noise",
-        (0.3, 0.2, 0.7, 0.6),
+        "--model.tv_weight 10 --model.average 0.9",
+        "--config '{}' --model.backbone compact --model.tv_norm l2 --model.init noise --data.steps 120",
+        (0.3, 0.3, 0.6, 0.6),
     ),
-    "frame": Symptom("coffee", "night", "--model.bleed 0", "--model.bleed 8", "--config quick", (0, 0.6, 0.4, 1)),
+    "frame": Symptom(
+        "coffee",
+        "night",
+        "--model.bleed 0",
+        "--model.bleed 8",
+        "--config '{}' --model.backbone compact --data.steps 120",
+        (0, 0.84, 0.16, 1),
+    ),
     "blobs": Symptom("chelsea", "mosaic", "--data.style_scale 3", "--data.style_scale 1"),
-    "smooth": Symptom("chelsea", "night", "--model.tv_weight 2", "--model.tv_weight 0.05"),
+    "smooth": Symptom("chelsea", "night", "--model.tv_weight 50", "--model.tv_weight 0.05"),
     "colours": Symptom("coffee", "ink", "--data.color style", "--data.color content"),
     "face": Symptom(
         "astronaut",
@@ -74,7 +81,6 @@ SYMPTOMS = {
     ),
     "faint": Symptom("coffee", "glass", "--model.strength 0.3", "--model.strength 1"),
     "texture": Symptom("rocket", "night", "--data.min_size 256", "--data.min_size 64"),
-    "sky": Symptom("rocket", "dots", "--model.correspondence_empty 1", "--model.correspondence_empty 0.02"),
 }
 
 
