@@ -1,14 +1,29 @@
-"""Pictures and settings that tests share."""
+"""Pictures, settings and a browser that tests share."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.helpers import draw
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,3 +56,22 @@ def data() -> Path:
     if not folder:
         pytest.skip("NST_DATA, the folder with real pictures and weights, is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="these tests drive a browser with playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM}, Debian's Chromium, is not installed")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """Where screenshots are kept: the folder that NST_ARTEFACTS names, or `artefacts` in the clone."""
+    folder = Path(os.environ.get("NST_ARTEFACTS") or ROOT / "artefacts")
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image, ImageDraw
 
@@ -20,13 +21,14 @@ import nst
 from nst.cli import presets
 from nst.cli.main import COMMANDS, main
 from nst.cli.settings import KNOWN, job_settings
+from nst.losses.distance import DISTANCES
 from tests.helpers import draw, narrow
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "decisions" not in path.parts)
 TOLD = [*sorted((DOCS / "guides").glob("*.md"))]
-TOLD += [DOCS / f"{name}.md" for name in ("index", "gallery", "scale", "studio", "video", "reference/formats")]
+TOLD += [DOCS / f"{name}.md" for name in ("gallery", "scale", "studio", "video", "reference/formats")]
 """Pages whose commands and settings are run."""
 
 SMALL = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.size", "48", "--data.steps", "1"]
@@ -75,7 +77,7 @@ def pages() -> Iterator[ModuleType]:
 @pytest.fixture
 def pictures(tmp_path: Path) -> None:
     """The files that the commands name."""
-    for seed, name in enumerate(("photo.jpg", "painting.jpg", "face.jpg", "night.jpg"), 1):
+    for seed, name in enumerate(("photo.jpg", "painting.jpg", "face.jpg", "night.jpg", "glass.png"), 1):
         draw(tmp_path / name, (60, 40), seed)
     (tmp_path / "photos").mkdir()
     for seed in (5, 6):
@@ -131,8 +133,6 @@ def test_its_commands_run(page: Path, capsys: pytest.CaptureFixture[str]) -> Non
         if words[0] == "video":
             clip(Path("clip.mp4"))
         if "vgg16.pth" in words:
-            import torch
-
             torch.save(narrow(), "vgg16.pth")
         shell, target = (words[: words.index(">")], words[-1]) if ">" in words else (words, None)
         plain = words[0] in ("presets", "env", "export")
@@ -153,11 +153,15 @@ def test_its_settings_run(page: Path) -> None:
         assert main(["fit", "--config", "c.yaml", *SMALL, *QUIET, "--output", "picture.png"]) == 0, text
 
 
-def test_its_python_runs(tmp_path: Path) -> None:
-    (code,) = blocks(DOCS / "guides" / "first-picture.md", "python")
+@pytest.mark.parametrize("page", ["first-picture", "python"])
+@pytest.mark.usefixtures("pictures")
+def test_its_python_runs(page: str) -> None:
+    torch.save(narrow(), "vgg16.pth")
     small = 'preset="quick", size=48, steps=1, backbone="vgg16", weights="random:0"'
-    exec(code.replace('preset="quick"', small), {})
-    assert max(Image.open(tmp_path / "coffee.png").size) == 48
+    for code in blocks(DOCS / "guides" / f"{page}.md", "python"):
+        names: dict[str, Any] = {}
+        exec(code.replace('preset="quick"', small).replace("size=256, steps=100", "size=48, steps=1"), names)
+        assert max(names["picture"].size) == 48
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -187,8 +191,6 @@ def test_pages_that_are_made_have_everything(pages: ModuleType, capsys: pytest.C
     assert re.findall(r"^## (\w+)$", found["reference/presets.md"], re.MULTILINE) == [*presets.paths()]
     public = [name for name in nst.__all__ if not name.startswith("_")]
     assert re.findall(r"^## nst\.(\w+)$", found["reference/python.md"], re.MULTILINE) == public
-    for title in pages.SECTIONS:
-        assert len(found["how.md"].partition(f"\n## {title}\n")[2].partition("\n## ")[0]) > 200, title
     assert str(Path.home()) not in str(found)
 
 
@@ -197,8 +199,25 @@ def test_links_go_to_pages_or_nowhere(pages: ModuleType) -> None:
     assert pages.linked(text, "docs/studio.md", "studio.md") == (
         "[a](security.md#x) `[b](c.md)` d ![e](studio.jpg) [f](https://g.h) [i](#j)"
     )
-    assert pages.linked("[a](docs/studio.md#steer)", "README.md", "how.md") == "[a](studio.md#steer)"
-    assert pages.linked("[a](../../README.md)", "docs/decisions/README.md", "decisions/README.md") == "[a](../how.md)"
+    assert pages.linked("[a](docs/studio.md#steer)", "README.md", "index.md") == "[a](studio.md#steer)"
+    assert pages.linked("[a](../../README.md)", "docs/decisions/README.md", "decisions/README.md") == "[a](../index.md)"
+
+
+def test_what_goes_wrong_has_its_pictures_and_its_flags(pages: ModuleType) -> None:
+    import symptoms
+
+    text = " ".join((DOCS / "guides" / "wrong.md").read_text(encoding="utf-8").split())
+    assert {*re.findall(r"\(wrong/(\w+)\.jpg\)", text)} == {*symptoms.SYMPTOMS}
+    for name, symptom in symptoms.SYMPTOMS.items():
+        assert (DOCS / "guides" / "wrong" / f"{name}.jpg").stat().st_size < 200_000
+        for flag in re.findall(r"--\S+ \S+", f"{symptom.wrong} {symptom.mended}"):
+            assert flag in text, (name, flag)
+
+
+def test_a_flag_stays_in_one_line(pages: ModuleType) -> None:
+    html = "<p><code>--data.size 3</code> -- <code>a-b</code></p><pre><code><span>--x</span></code></pre>"
+    kept = '<span class="flag">--data.size</span> 3'
+    assert pages.on_page_content(html, None, None, None) == html.replace("--data.size 3", kept)
 
 
 @pytest.mark.slow
@@ -222,6 +241,55 @@ def test_the_theme_takes_no_fonts_from_elsewhere() -> None:
     config: dict[str, Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert config["theme"]["font"] is False
     assert config["plugins"] == ["search"]
-    assert config["extra_css"] == ["site.css"]
-    assert "url(" not in (DOCS / "site.css").read_text(encoding="utf-8")
-    assert "extra_javascript" not in config
+    own = [*config["extra_css"], *config["extra_javascript"]]
+    assert own == ["site.css", "site.js"]  # every script and style is a file of docs/
+    for name in own:
+        text = (DOCS / name).read_text(encoding="utf-8")
+        assert not re.search(r"url\(|https?:|//[a-z]|@import|\bimport\b|fetch\(", text), name
+
+
+REPOSITORY = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "nst/assets/README.md",
+]
+
+
+@pytest.mark.parametrize("file", REPOSITORY)
+def test_links_of_the_repositorys_pages_go_to_files(file: str) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / file).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?![a-z]+:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        path = (ROOT / file).parent / target if target else ROOT / file
+        assert path.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", x.lower()).replace(" ", "-") for x in titles}, f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
+def test_links_of_a_page_that_leave_the_site_go_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", text):  # those within the site are checked by mkdocs
+        path = (page.parent / target).resolve()
+        assert path.exists() or path.is_relative_to(DOCS), target
+
+
+def test_the_house_names_every_module() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    floors = re.split(r"[├└]─ ", text.partition("\nnst/\n")[2].partition("```")[0])
+    named = {floor.partition("/")[0]: floor for floor in floors}
+    for path in (ROOT / "nst").glob("*/**/*.py"):
+        if not path.stem.startswith("__"):
+            folder = path.relative_to(ROOT / "nst").parts[0]
+            if path.parent.name != "distances":  # each in a file, found by lying there
+                assert re.search(rf"\b{path.stem}\b", named[folder].partition("/")[2]), path
+
+
+def test_the_guides_name_every_config_and_every_style_distance() -> None:
+    for name in presets.paths():
+        assert f"`{name}`" in (DOCS / "guides" / "presets.md").read_text(encoding="utf-8"), name
+    for name in DISTANCES:
+        assert f"`{name}`" in (DOCS / "guides" / "run.md").read_text(encoding="utf-8"), name

@@ -13,6 +13,7 @@ import nst
 
 ROOT = Path(nst.__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 
 
 def words(path: str) -> str:
@@ -25,6 +26,7 @@ def test_the_version_stands_in_one_place() -> None:
     for path in [*(ROOT / "nst").rglob("*.py"), ROOT / "CITATION.cff", ROOT / "Dockerfile", ROOT / "README.md"]:
         assert f'"{version}"' not in path.read_text(encoding="utf-8"), path
     numbers = re.findall(r"^## \[(\d[^\]]*)\]", words("CHANGELOG.md"), re.MULTILINE)
+    assert re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", words("CHANGELOG.md"), re.MULTILINE)
     latest = [int(x) for x in version.split(".")]
     assert all([int(x) for x in number.split(".")] <= latest for number in numbers)  # none that is not released
 
@@ -71,8 +73,9 @@ def test_the_workflow_runs_what_a_change_must_pass_and_needs_no_secret() -> None
     assert "secrets" not in words(".github/workflows/ci.yml")
 
 
-def test_a_change_must_build() -> None:
+def test_a_change_must_build_and_be_spelled() -> None:
     text = words(".ci/run")
+    assert "\ncodespell\n" in text and any(x.startswith("codespell") for x in EXTRAS["test"])
     assert "python -m build" in text
     assert "twine check --strict" in text
 

@@ -1,29 +1,39 @@
 """Makes the documentation's gallery: each sample photograph in the manner of each sample painting, and the page.
 
-    python -m tools.gallery docs                          # what is missing of all pairs
+    python -m tools.gallery docs                          # what is missing of all pairs, and the README's row
     python -m tools.gallery docs --pairs chelsea:mosaic   # these pairs alone
     python -m tools.gallery docs --pairs                  # the page alone, of the pictures that are there
+    python -m tools.gallery docs --pairs --row coffee:ink # and another pair in the README's row
 
-A picture is one `nst fit`; one that is there is not made again: remove those that were made with other settings.
+A picture is one `nst fit`; one that is there is not made again: remove those that were made with other settings. The
+seconds and the machine of each are kept in `gallery/times.json`, as soon as it is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from nst.cli.main import main as nst
+from nst.machine import system, threads
 from nst.pictures.files import write_text
+from nst.pictures.geometry import fit
 from nst.scene import samples
 
 FOLDER = "gallery"
 THUMBNAIL, GAP = 200, 6
 """Height of a sample on its strip, and what lies between two, in pixels."""
+
+TIMES = "times.json"
+ROW = 1200
+"""Width of the README's row, in pixels."""
 
 WORDS = {
     "rocket": "a rocket at dusk",
@@ -61,16 +71,53 @@ def command(photograph: str, painting: str, config: str, size: int) -> list[str]
     ]
 
 
-def strip(names: Sequence[str]) -> Image.Image:
-    """Returns samples side by side, at one height, on white."""
-    found = [Image.open(samples.path(f"{samples.PREFIX}{name}")).convert("RGB") for name in names]
-    small = [x.resize((round(x.width * THUMBNAIL / x.height), THUMBNAIL), Image.Resampling.LANCZOS) for x in found]
-    sheet = Image.new("RGB", (sum(x.width + GAP for x in small) - GAP, THUMBNAIL), "white")
+def sample(name: str) -> Image.Image:
+    """Returns a sample."""
+    return Image.open(samples.path(f"{samples.PREFIX}{name}")).convert("RGB")
+
+
+def beside(pictures: Sequence[Image.Image], height: int) -> Image.Image:
+    """Returns pictures side by side, at one height, on white."""
+    small = [x.resize((round(x.width * height / x.height), height), Image.Resampling.LANCZOS) for x in pictures]
+    sheet = Image.new("RGB", (sum(x.width + GAP for x in small) - GAP, height), "white")
     left = 0
     for picture in small:
         sheet.paste(picture, (left, 0))
         left += picture.width + GAP
     return sheet
+
+
+def row(photograph: str, painting: str, made: Path) -> Image.Image:
+    """Returns the README's row: the photograph, the painting and the picture that was made of them, at one height."""
+    with Image.open(made) as picture:
+        pictures = [sample(photograph), sample(painting), picture.convert("RGB")]
+    aspects = sum(x.width / x.height for x in pictures)
+    return beside(pictures, int((ROW - (len(pictures) - 1) * GAP) / aspects))
+
+
+def strip(names: Sequence[str]) -> Image.Image:
+    """Returns samples side by side, small."""
+    return beside([sample(name) for name in names], THUMBNAIL)
+
+
+def photograph_at(name: str, size: int) -> Image.Image:
+    """Returns a photograph at the size of the pictures that are made of it, for the page's sliders."""
+    picture = sample(name)
+    height, width = fit(picture.height, picture.width, size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def times(folder: Path) -> dict[str, dict[str, str | float]]:
+    """Returns the seconds and the machine of each picture that is in a folder, by its name."""
+    path = folder / TIMES
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def note(folder: Path, name: str, seconds: float) -> None:
+    """Keeps how long a picture took, and on which machine."""
+    machine = f"{system.processor()}, {threads.cores()} cores"
+    found = times(folder) | {name: {"seconds": round(seconds, 1), "machine": machine}}
+    write_text(folder / TIMES, json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
 def make(photograph: str, painting: str, path: Path, config: str, size: int) -> None:
@@ -86,6 +133,7 @@ def make(photograph: str, painting: str, path: Path, config: str, size: int) -> 
 
 def page(folder: Path, config: str, size: int) -> str:
     """Returns the page of the pictures that are in a folder."""
+    took = times(folder)
     lines = [
         "# Gallery",
         "",
@@ -98,7 +146,11 @@ def page(folder: Path, config: str, size: int) -> str:
         f"![{_shown(samples.PAINTINGS)}]({FOLDER}/paintings.jpg)",
     ]
     if any((folder / f"{photograph}-{painting}.jpg").exists() for photograph, painting in pairs()):
-        lines += ["", "These are made by `python -m tools.gallery docs`, each by the command under it."]
+        lines += [
+            "",
+            "These are made by one script from a clean checkout, `python -m tools.gallery docs`, each by the command",
+            "under it, in the time and on the machine that stand there. A slider lays the photograph over a picture.",
+        ]
     for painting in samples.PAINTINGS:
         made = [x for x in samples.PHOTOGRAPHS if (folder / f"{x}-{painting}.jpg").exists()]
         lines += ["", f"## {WORDS[painting].capitalize()}"] if made else []
@@ -106,6 +158,8 @@ def page(folder: Path, config: str, size: int) -> str:
             words = shlex.join([*command(photograph, painting, config, size), "--output", "picture.png"])
             shown = f"{WORDS[photograph].capitalize()} in the manner of {WORDS[painting]}"
             lines += ["", f"![{shown}]({FOLDER}/{photograph}-{painting}.jpg)", "", "```sh", words, "```"]
+            if told := took.get(f"{photograph}-{painting}"):
+                lines += ["", f"{told['seconds']:.0f} s on {told['machine']}."]
     return "\n".join(lines) + "\n"
 
 
@@ -123,17 +177,26 @@ def main() -> None:
     parser.add_argument("docs", type=Path, help="the folder of the documentation")
     parser.add_argument("--pairs", type=pair, nargs="*", default=pairs(), help="such as chelsea:mosaic; by default all")
     parser.add_argument("--config", default="starry")
-    parser.add_argument("--size", type=int, default=512, help="longer side, in pixels")
+    parser.add_argument("--size", type=int, default=768, help="longer side, in pixels")
+    parser.add_argument("--row", type=pair, default=("chelsea", "night"), help="the pair of the README's row")
     options = parser.parse_args()
     folder = options.docs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, names in (("photographs", samples.PHOTOGRAPHS), ("paintings", samples.PAINTINGS)):
         strip([*names]).save(folder / f"{name}.jpg", quality=86)
+    for name in samples.PHOTOGRAPHS:
+        photograph_at(name, options.size).save(folder / f"{name}.jpg", quality=86)
     for photograph, painting in options.pairs:
         path = folder / f"{photograph}-{painting}.jpg"
         if not path.exists():
+            start = time.monotonic()
             make(photograph, painting, path, options.config, options.size)
+            note(folder, path.stem, time.monotonic() - start)
             print(path, flush=True)
+    photograph, painting = options.row
+    chosen = folder / f"{photograph}-{painting}.jpg"
+    if chosen.exists():
+        row(photograph, painting, chosen).save(options.docs / "row.jpg", quality=88)
     write_text(options.docs / "gallery.md", page(folder, options.config, options.size))
 
 

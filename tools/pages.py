@@ -31,6 +31,7 @@ from nst.machine.quiet import quiet_libraries
 ROOT = Path(__file__).parents[1]
 
 FILES = {
+    "README.md": "index.md",
     "benchmarks/README.md": "benchmarks.md",
     "SECURITY.md": "security.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -39,19 +40,8 @@ FILES = {
 }
 """Pages that are a file of the repository as it is."""
 
-PAGES = {**FILES, "README.md": "how.md"} | {f"configs/{name}.yaml": "reference/presets.md" for name in presets.paths()}
+PAGES = FILES | {f"configs/{name}.yaml": "reference/presets.md" for name in presets.paths()}
 """The site's pages of files, for links to these."""
-
-SECTIONS = ("What a run does", "Control", "Architecture", "Where we differ from the papers", "Limits")
-"""Sections of the README that say how it works."""
-
-
-def how() -> str:
-    """Returns the page on how it works: the README's own words."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = {title: text.partition(f"\n## {title}\n")[2].partition("\n## ")[0] for title in SECTIONS}
-    lead = text.partition("\n\n")[2].partition("\n\n")[2].partition("\n\n## ")[0]
-    return f"# How it works\n\n{lead}\n" + "".join(f"\n## {title}\n{body}\n" for title, body in found.items())
 
 
 def commands() -> str:
@@ -100,7 +90,6 @@ def python() -> str:
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {
-    "how.md": how,
     "reference/commands.md": commands,
     "reference/settings.md": settings,
     "reference/presets.md": all_presets,
@@ -227,7 +216,7 @@ def made() -> Iterator[tuple[str, str]]:
     for file, page in FILES.items():
         yield page, linked((ROOT / file).read_text(encoding="utf-8"), file, page)
     for page, write in GENERATED.items():
-        yield page, linked(write(), "README.md" if page == "how.md" else f"docs/{page}", page)
+        yield page, linked(write(), f"docs/{page}", page)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -241,3 +230,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Sets the links of a page of docs/ right; mkdocs calls it."""
     name = page.file.src_uri
     return markdown if page.file.generated_by else linked(markdown, f"docs/{name}", name)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Keeps the name of a flag in one line, where browsers would break it behind its hyphens; mkdocs calls it."""
+
+    def kept(match: re.Match[str]) -> str:
+        return re.sub(r"--[\w.]+\w", r'<span class="flag">\g<0></span>', match[0])
+
+    return re.sub(r"<code>[^<]*</code>", kept, html)

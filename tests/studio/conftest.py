@@ -16,17 +16,6 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,17 +80,6 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     made = Studio(folder, "--studio.queue", "4", "--studio.max_size", "256", *options)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="these tests drive a browser with playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM}, Debian's Chromium, is not installed")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield made
-        made.close()
 
 
 class Page:
@@ -202,11 +180,3 @@ def fit(*options: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "nst", "fit", *options, "--trainer.enable_progress_bar", "false"]
     subprocess.run(command, check=True, env=environment, capture_output=True, timeout=180)
-
-
-@pytest.fixture(scope="session")
-def artefacts() -> Path:
-    """Where screenshots are kept: the folder that NST_ARTEFACTS names, or `artefacts` in the clone."""
-    folder = Path(os.environ.get("NST_ARTEFACTS") or ROOT / "artefacts")
-    folder.mkdir(exist_ok=True)
-    return folder
