@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=pair, nargs="*", default=pairs(), help="such as chelsea:mosaic; by default all")
     parser.add_argument("--config", default="starry")
     parser.add_argument("--size", type=int, default=768, help="longer side, in pixels")
-    parser.add_argument("--row", type=pair, default=("chelsea", "night"), help="the pair of the README's row")
+    parser.add_argument("--row", type=pair, default=("astronaut", "night"), help="the pair of the README's row")
     options = parser.parse_args()
     folder = options.docs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
