@@ -24,7 +24,7 @@ from nst.streaming import convolutions
 MAIN = ("nst", "torch", "torchvision", "lightning", "numpy", "pillow", "scikit-image")
 """Packages whose versions tell most of what a picture may depend on."""
 
-EXTRAS = {"cluster": ("ray",), "studio": ("gradio",), "video": ("av", "opencv-python-headless")}
+EXTRAS = {"cluster": ("ray", "fsspec"), "studio": ("gradio",), "video": ("av", "opencv-python-headless")}
 """The packages of each extra; pyproject.toml has their lowest versions."""
 
 VARIABLES = (
