@@ -205,6 +205,29 @@ def run(model: StyleTransfer, data: PictureData, ckpt_path: Path | None = None, 
 CONTENT, STYLE = {"relu3_2": 1.0, "conv2_1": 1.0}, {"relu1_1": 1.0, "conv2_1": 1.0, "pool2": 2.0, "relu4_1": 1.0}
 
 
+class Cut(Exception):  # noqa: N818  # no error of anything
+    """Ends a run in its middle."""
+
+
+def cut_short(settings: Any, steps: int) -> Any:
+    """Returns a picture's settings (a JobCLI) whose run ends with a Cut after some steps."""
+    begin = settings.begin
+
+    def beginning() -> None:
+        begin()
+        step = settings.model.optimizer_step
+
+        def last(*given: Any, **more: Any) -> None:
+            if settings.trainer.global_step == steps:
+                raise Cut
+            step(*given, **more)
+
+        settings.model.optimizer_step = last
+
+    settings.begin = beginning
+    return settings
+
+
 def made(dtype: torch.dtype = torch.float64, size: tuple[int, int] = (70, 61), **settings: Any) -> tuple[Any, ...]:
     """A small network, an objective with targets, and a picture."""
     network = Features(random_weights("vgg19"), {**CONTENT, **STYLE}, **settings).to(dtype)

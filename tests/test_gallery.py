@@ -14,6 +14,7 @@ from tests.helpers import draw, fit
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import gallery
+import sheets
 
 
 def test_a_picture_has_its_command_its_time_and_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +53,6 @@ def test_the_row_has_photograph_painting_and_picture_at_one_height(tmp_path: Pat
     assert gallery.ROW - 3 <= row.width <= gallery.ROW + 3
     width = round(photograph.width * row.height / photograph.height)
     assert row.getpixel((row.width - width // 2, row.height // 2)) == (255, 0, 0)
-    gap = row.width - width - gallery.GAP
-    assert row.getpixel((gap + gallery.GAP // 2, 5)) == (255, 255, 255)
+    gap = row.width - width - sheets.GAP
+    assert row.getpixel((gap + sheets.GAP // 2, 5)) == (255, 255, 255)
     assert row.getpixel((gap - 1, 5)) != (255, 255, 255)

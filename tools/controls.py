@@ -1,4 +1,4 @@
-"""Makes the README's pictures of what each control does, from the sample pictures and a second painting drawn here.
+"""Makes the pictures of what each control does, from the sample pictures and a second painting drawn here.
 
     python -m tools.controls docs
 

@@ -1,7 +1,7 @@
 """Draws the figures of how it works, from runs of their own and from the benchmarks' tables.
 
-    python -m tools.figures docs                  # all of them; two minutes on two cores
-    python -m tools.figures docs --only memory    # this one, which runs nothing
+    python tools/figures.py docs                  # all of them; two minutes on two cores
+    python tools/figures.py docs --only memory    # this one, which runs nothing
 
 The runs take the preset `quick` at 256 pixels. A chart is an SVG on a card of its own colour, for light and dark pages.
 """
@@ -20,7 +20,8 @@ from unittest import mock
 
 import lightning.pytorch as pl
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from sheets import beside
 from torch import Tensor
 
 import nst
@@ -30,8 +31,8 @@ from nst.pictures import images
 from nst.pictures.files import write_text
 from nst.scene.subject import edges
 
-SIZE, GAP, CAPTION = 256, 6, 22
-"""Longer side of a run's picture, what lies between two pictures of a row, and the height of a caption, in pixels."""
+SIZE = 256
+"""Longer side of a run's picture, in pixels."""
 
 COLOURS = ("#3f51b5", "#e0662b", "#2e8b57")
 WIDTH, HEIGHT, LEFT, BELOW, ABOVE, RIGHT = 760, 340, 76, 46, 22, 24
@@ -93,17 +94,6 @@ def chart(
     turned = f'transform="rotate(-90 16 {middle})"'
     parts.append(f'<text x="16" y="{middle}" text-anchor="middle" {turned} {text}>{words[1]}</text>')
     return "\n".join([*parts, "</svg>", ""])
-
-
-def row(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Returns pictures of one height side by side on white, each over its caption."""
-    sheet = Image.new("RGB", (sum(x.width + GAP for x in pictures) - GAP, pictures[0].height + CAPTION), "white")
-    draw, left = ImageDraw.Draw(sheet), 0
-    for picture, caption in zip(pictures, captions, strict=True):
-        sheet.paste(picture, (left, 0))
-        draw.text((left + 2, picture.height + 4), caption, fill="#333", font=ImageFont.load_default(13))
-        left += picture.width + GAP
-    return sheet
 
 
 class Curve(pl.Callback):
@@ -177,9 +167,8 @@ def correspondence(folder: Path) -> None:
     photograph, taken = (x[:, :, inside[0], inside[1]] for x in (whole, seen["cells"]))
     shown = [photograph, edges(photograph).expand(-1, 3, -1, -1), taken]
     drawn = [images.encode(x).convert("RGB").resize(made.size) for x in shown]
-    row([*drawn, made], ["photograph", "subject", "cells of the painting", "picture"]).save(
-        folder / "correspondence.jpg", quality=88
-    )
+    captions = ["photograph", "subject", "cells of the painting", "picture"]
+    beside([*drawn, made], made.height, captions).save(folder / "correspondence.jpg", quality=88)
 
 
 def replay(folder: Path) -> None:
@@ -204,7 +193,8 @@ def replay(folder: Path) -> None:
         raise SystemExit(f"Expected the same picture three times, but got {sums}")
     told = {"stopped": "stopped", "gone on": "gone on", "again": "made again"}
     shown = [made[name].resize(made["again"].size, Image.Resampling.BICUBIC) for name in told]
-    row(shown, [f"{words}: {sums[name]}" for name, words in told.items()]).save(folder / "replay.jpg", quality=88)
+    captions = [f"{words}: {sums[name]}" for name, words in told.items()]
+    beside(shown, shown[0].height, captions).save(folder / "replay.jpg", quality=88)
 
 
 FIGURES: dict[str, Callable[[Path], None]] = {

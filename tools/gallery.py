@@ -1,9 +1,9 @@
 """Makes the documentation's gallery: each sample photograph in the manner of each sample painting, and the page.
 
-    python -m tools.gallery docs                          # what is missing of all pairs, and the README's row
-    python -m tools.gallery docs --pairs chelsea:mosaic   # these pairs alone
-    python -m tools.gallery docs --pairs                  # the page alone, of the pictures that are there
-    python -m tools.gallery docs --pairs --row coffee:ink # and another pair in the README's row
+    python tools/gallery.py docs                          # what is missing of all pairs, and the README's row
+    python tools/gallery.py docs --pairs chelsea:mosaic   # these pairs alone
+    python tools/gallery.py docs --pairs                  # the page alone, of the pictures that are there
+    python tools/gallery.py docs --pairs --row coffee:ink # and another pair in the README's row
 
 A picture is one `nst fit`; one that is there is not made again: remove those that were made with other settings. The
 seconds and the machine of each are kept in `gallery/times.json`, as soon as it is made.
@@ -14,22 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+from sheets import GAP, beside, made
 
-from nst.cli.main import main as nst
 from nst.machine import system, threads
 from nst.pictures.files import write_text
 from nst.pictures.geometry import fit
 from nst.scene import samples
 
 FOLDER = "gallery"
-THUMBNAIL, GAP = 200, 6
-"""Height of a sample on its strip, and what lies between two, in pixels."""
+THUMBNAIL = 200
+"""Height of a sample on its strip, in pixels."""
 
 TIMES = "times.json"
 ROW = 1200
@@ -76,17 +75,6 @@ def sample(name: str) -> Image.Image:
     return Image.open(samples.path(f"{samples.PREFIX}{name}")).convert("RGB")
 
 
-def beside(pictures: Sequence[Image.Image], height: int) -> Image.Image:
-    """Returns pictures side by side, at one height, on white."""
-    small = [x.resize((round(x.width * height / x.height), height), Image.Resampling.LANCZOS) for x in pictures]
-    sheet = Image.new("RGB", (sum(x.width + GAP for x in small) - GAP, height), "white")
-    left = 0
-    for picture in small:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + GAP
-    return sheet
-
-
 def row(photograph: str, painting: str, made: Path) -> Image.Image:
     """Returns the README's row: the photograph, the painting and the picture that was made of them, at one height."""
     with Image.open(made) as picture:
@@ -120,17 +108,6 @@ def note(folder: Path, name: str, seconds: float) -> None:
     write_text(folder / TIMES, json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
-def make(photograph: str, painting: str, path: Path, config: str, size: int) -> None:
-    """Makes one picture, without the record, whose paths are this machine's."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "picture.png"
-        words = command(photograph, painting, config, size)[1:]
-        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", folder]
-        if nst([*words, *quiet, "--output", str(output)]):
-            raise SystemExit(f"nst fit failed for {path}")
-        Image.open(output).convert("RGB").save(path, quality=86)
-
-
 def page(folder: Path, config: str, size: int) -> str:
     """Returns the page of the pictures that are in a folder."""
     took = times(folder)
@@ -148,7 +125,7 @@ def page(folder: Path, config: str, size: int) -> str:
     if any((folder / f"{photograph}-{painting}.jpg").exists() for photograph, painting in pairs()):
         lines += [
             "",
-            "These are made by one script from a clean checkout, `python -m tools.gallery docs`, each by the command",
+            "These are made by one script from a clean checkout, `python tools/gallery.py docs`, each by the command",
             "under it, in the time and on the machine that stand there. A slider lays the photograph over a picture.",
         ]
     for painting in samples.PAINTINGS:
@@ -190,7 +167,8 @@ def main() -> None:
         path = folder / f"{photograph}-{painting}.jpg"
         if not path.exists():
             start = time.monotonic()
-            make(photograph, painting, path, options.config, options.size)
+            words = command(photograph, painting, options.config, options.size)
+            made(words[2:]).save(path, quality=86)
             note(folder, path.stem, time.monotonic() - start)
             print(path, flush=True)
     photograph, painting = options.row

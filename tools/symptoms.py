@@ -1,7 +1,7 @@
 """Makes the pictures of what goes wrong: each symptom beside what the flag makes of it, by small runs of the samples.
 
-    python -m tools.symptoms docs                 # all of them; some minutes on two cores
-    python -m tools.symptoms docs --only speckle  # this one
+    python tools/symptoms.py docs                 # all of them; some minutes on two cores
+    python tools/symptoms.py docs --only speckle  # this one
 
 docs/guides/wrong.md shows them, and names the flags that stand here.
 """
@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from sheets import beside, made
 
-from nst.cli.main import main as nst
-
-SIZE, GAP = 256, 6
-"""Longer side of a picture, and what lies between two, in pixels."""
+SIZE = 256
+"""Longer side of a picture, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +83,13 @@ SYMPTOMS = {
 
 def make(symptom: Symptom, flags: str) -> Image.Image:
     """Returns the picture that flags give, or the part of it that is shown."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = f"{folder}/picture.png"
-        words = ["fit", *shlex.split(symptom.both), *shlex.split(flags), "--data.size", str(symptom.size)]
-        words += ["--data.content", f"sample:{symptom.photograph}", "--data.style", f"sample:{symptom.painting}"]
-        words += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", folder, "--output", output]
-        if nst(words):
-            raise SystemExit(f"nst fit failed with {flags}")
-        picture = Image.open(output).convert("RGB")
+    words = [*shlex.split(symptom.both), *shlex.split(flags), "--data.size", str(symptom.size)]
+    words += ["--data.content", f"sample:{symptom.photograph}", "--data.style", f"sample:{symptom.painting}"]
+    picture = made(words)
     left, top, right, bottom = symptom.part
     box = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
     shown = picture.crop(tuple(round(x) for x in box))  # type: ignore[arg-type]  # four numbers
     return shown if symptom.part == (0, 0, 1, 1) else shown.resize(picture.size, Image.Resampling.NEAREST)
-
-
-def beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Returns pictures of one size side by side on white."""
-    width, height = pictures[0].size
-    sheet = Image.new("RGB", (len(pictures) * (width + GAP) - GAP, height), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i * (width + GAP), 0))
-    return sheet
 
 
 def main() -> None:
@@ -119,7 +102,7 @@ def main() -> None:
     for name in options.only:
         symptom = SYMPTOMS[name]
         pictures = [make(symptom, flags) for flags in (symptom.wrong, symptom.mended)]
-        beside(pictures).save(folder / f"{name}.jpg", quality=86)
+        beside(pictures, pictures[0].height).save(folder / f"{name}.jpg", quality=86)
         print(folder / f"{name}.jpg", flush=True)
 
 

@@ -1,7 +1,8 @@
 """Files on other file systems, such as `s3://bucket/photos/*.jpg`, by fsspec.
 
 A picture is made on this machine, of copies in a folder of the cache, each under its own address, and its file is sent
-back when it is whole. A copy that is there is taken again as long as the file is what it was.
+back when it is whole. A copy that is there is taken again as long as the file is what it was; all may be removed when
+no run goes on.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ def _system(address: str, key: str) -> Iterator[tuple[Any, str, Path]]:
             "`python3 -m pip install 'nst[cluster]'`"
         ) from None
     try:
+        if "::" in address:  # with which fsspec joins file systems, and which the name of a stranger's file may have
+            raise InputError(f"Expected --{key} to be an address without ::, but got {one_line(address, longest=300)}")
         system, path = fsspec.core.url_to_fs(address)
         yield system, path, _copied(system.unstrip_protocol(path))
     except (InputError, RunError):

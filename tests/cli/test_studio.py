@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,3 +87,26 @@ def test_the_api_with_a_password_and_without_a_page(tmp_path: Path) -> None:
             api.predict("debug", {"data.size": 256}, api_name="/submit")
     finally:
         studio.close()
+
+
+STUBS = """
+import ast, inspect
+from pathlib import Path
+parsed, written, parse, write = [], [], ast.parse, Path.write_text
+ast.parse = lambda source, *a, **k: parsed.append(str(source)) or parse(source, *a, **k)
+Path.write_text = lambda self, *a, **k: written.append(self) or write(self, *a, **k)
+plain = inspect.getfile
+from nst.cli.studio.loading import without_stubs
+with without_stubs():
+    import gradio
+assert inspect.getfile is plain and inspect.getfile(gradio.Image).endswith("image.py")
+assert [x for x in written if x.suffix == ".pyi"] == []
+assert [x for x in parsed if "class Image(" in x or "class Gallery(" in x] == []
+assert gradio.Image(label="a").label == "a" and callable(gradio.Image().upload)
+"""
+
+
+@pytest.mark.slow
+def test_gradio_is_loaded_without_parsing_its_components() -> None:
+    pytest.importorskip("gradio", reason="the studio needs gradio: pip install 'nst[studio]'")
+    subprocess.run([sys.executable, "-c", STUBS], check=True, timeout=120)

@@ -62,8 +62,8 @@ def network_of(case: Case) -> Features:
     return Features(weights.load("compact", "imagenet"), layers, case.pooling, case.padding).to(case.dtype)
 
 
-def value_and_gradient(case: Case, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
-    """The objective of a picture and its gradient, with a coarse view."""
+def prepared(case: Case, processes: Processes) -> tuple[Tensor, Callable[[], Tensor]]:
+    """A picture, and what returns its objective, with a coarse view."""
     objectives = [Objective(terms(case)) for _ in range(2)]
     network = network_of(case)
     scanner = Scanner(network, case.streaming, method="direct", processes=processes)
@@ -85,11 +85,33 @@ def value_and_gradient(case: Case, processes: Processes = ALONE) -> tuple[Tensor
     view.set_level(level(40, 40), scan)
     noise = torch.randn(1, 3, case.height, WIDTH, generator=torch.Generator().manual_seed(4)).to(case.dtype)
     picture = (blobs(case.height, WIDTH, 3, case.dtype) + noise / 10).clamp(0, 1).requires_grad_()
-    values = view.blend(objective.values(scanner.statistics(picture, objective), picture), picture)
-    total = objective.total(values)
-    total.backward()
+
+    def total() -> Tensor:
+        values = view.blend(objective.values(scanner.statistics(picture, objective), picture), picture)
+        return objective.total(values)
+
+    return picture, total
+
+
+def value_and_gradient(case: Case, processes: Processes = ALONE) -> tuple[Tensor, Tensor]:
+    """The objective of a picture and its gradient."""
+    picture, total = prepared(case, processes)
+    value = total()
+    value.backward()
     assert picture.grad is not None
-    return total.detach(), picture.grad
+    return value.detach(), picture.grad
+
+
+def after_steps(case: Case, steps: int, processes: Processes = ALONE) -> Tensor:
+    """The picture after steps of Adam."""
+    picture, total = prepared(case, processes)
+    optimizer = torch.optim.Adam([picture], lr=0.02)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        total().backward()
+        optimizer.step()
+        picture.data.clamp_(0, 1)
+    return picture.detach()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from nst.distributed.processes import ALONE, Processes, Share, lost
 from nst.errors import LostProcessError
 from nst.losses.distance import DISTANCES
-from tests.distributed.group import Case, everything, together, value_and_gradient
+from tests.distributed.group import Case, after_steps, everything, together, value_and_gradient
 
 FLOAT32 = {"frobenius": 1e-5, "histogram": 1e-5, "mean_std": 1e-5, "wasserstein": 2e-3}
 """Tolerances of the gradient, over its norm. The root of a covariance that has fewer positions than channels magnifies
@@ -54,6 +54,17 @@ def test_processes_give_the_value_and_the_gradient_of_one(count: int, tmp_path: 
         assert found["measured"] == pytest.approx([1 / (1 + rank) for rank in range(count)])
         assert found["decided"] == (True, False)
         assert found["speeds"] == ranks[0]["speeds"] and len(found["speeds"]) == count and min(found["speeds"]) > 0
+
+
+@pytest.mark.slow
+def test_a_hundred_steps_of_two_processes_end_in_the_picture_of_one(tmp_path: Path) -> None:
+    """In float64: in float32 a rounding error turns the sign of a step, and another number of threads does the same."""
+    case = Case(64, streaming="on", regions=True)
+    ranks = together(2, tmp_path, after_steps, case, 100)
+    assert all(torch.equal(found, ranks[0]) for found in ranks)
+    alone = after_steps(case, 100)
+    assert float((alone - after_steps(case, 0)).abs().mean()) > 0.02  # it has moved
+    assert float((ranks[0] - alone).abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("height", [1, 15, 16, 47, 64, 333])

@@ -24,7 +24,7 @@ from nst.many.cluster import Cluster
 from nst.many.jobs import Job, JobRunner, Unfinished
 from nst.pictures import images
 from nst.run import record
-from tests.helpers import draw
+from tests.helpers import Cut, cut_short, draw
 
 ray = pytest.importorskip("ray", reason="Ray, of the extra `cluster`, is not installed")
 
@@ -214,25 +214,7 @@ def test_a_stopped_batch_goes_on_from_its_checkpoints(pair: tuple[Path, Path]) -
     job = Job("photo.png", ["--data.content=photo.png"], Path("out/photo.png"))
     Path("out").mkdir()
     runner = JobRunner(job_settings(args), keeps=True)
-    settings = runner.settings(job.options)
-
-    class Cut(Exception):  # noqa: N818  # no error of anything
-        pass
-
-    begin = settings.begin
-
-    def cut_short() -> None:
-        begin()
-        step = settings.model.optimizer_step
-
-        def last(*given: Any, **more: Any) -> None:
-            if settings.trainer.global_step == 8:
-                raise Cut
-            step(*given, **more)
-
-        settings.model.optimizer_step = last
-
-    settings.begin = cut_short
+    settings = cut_short(runner.settings(job.options), 8)
     with pytest.raises(Cut):
         runner.make(settings, job.output)
     assert Path("out/.photo.png.ckpt").exists() and not job.output.exists()

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nst.cli.main import main
 from nst.cli.settings import job_settings
 from nst.errors import InputError
 from nst.many import remote
 from nst.many.jobs import Job, JobRunner
+from nst.pictures import images
 from nst.run import record
-from tests.helpers import TINY, draw
+from tests.helpers import TINY, Cut, cut_short, draw
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec, of the extra `cluster`, is not installed")
 
@@ -50,6 +52,7 @@ def test_pictures_are_made_sent_and_skipped(bucket: Any, tmp_path: Path, capsys:
     assert main(["fit", *SETTINGS, "--trainer.enable_progress_bar", "false", *words]) == 0
     hashes = [sorted(x["sha256"] for x in record.read(path)["files"].values()) for path in ("got.png", "one.png")]
     assert hashes[0] == hashes[1]
+    assert torch.equal(images.load("got.png").rgb, images.load("one.png").rgb)
     capsys.readouterr()
 
     assert batch() == 0
@@ -68,23 +71,9 @@ def test_a_picture_goes_on_elsewhere_from_the_checkpoint_beside_it(bucket: Any, 
     style = ["--data.style", "memory://bucket/painting.png", "--checkpoints.every_n_steps", "2"]
     args = [*SETTINGS, *style, "--data.steps", "6"]
     runner = JobRunner(job_settings(args), keeps=True)
-    settings = runner.settings(job.options)
-    begin = settings.begin
-
-    def cut_short() -> None:
-        begin()
-        step = settings.model.optimizer_step
-
-        def last(*given: Any, **more: Any) -> None:
-            if settings.trainer.global_step == 5:
-                raise InterruptedError
-            step(*given, **more)
-
-        settings.model.optimizer_step = last
-
-    settings.begin = cut_short
+    settings = cut_short(runner.settings(job.options), 5)
     remote.follow(address, "output")
-    with pytest.raises(InterruptedError):
+    with pytest.raises(Cut):
         runner.make(settings, job.output, address)
     assert bucket.ls("/bucket/out", detail=False) == ["/bucket/out/.a.png.ckpt"]
     for path in (tmp_path / "cache").rglob("*"):  # another machine has no copies
@@ -130,6 +119,7 @@ def test_another_local_path_is_an_address_too(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("memory://bucket/none/*.png", "Expected --data.content to match photographs, but memory://bucket/none/*.png"),
+        ("memory://bucket/a::file:///etc/*", "Expected --data.content to be an address without ::, but got memory://"),
         ("nowhere://bucket/*.png", "Expected --data.content to be an address that can be reached, but got nowhere://"),
     ],
 )

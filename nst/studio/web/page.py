@@ -103,7 +103,7 @@ class Page:
         )
         self.style = gr.Dropdown(
             named(samples.PAINTINGS),
-            value=[named(samples.PAINTINGS)[0][1]],
+            value=samples.names(samples.WORD, "data.style"),
             multiselect=True,
             label="Samples",
             elem_id="sample-paintings",
