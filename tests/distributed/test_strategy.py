@@ -110,6 +110,8 @@ def test_where_one_process_is_killed_the_others_end(started: list[subprocess.Pop
     told = [line for line in err.splitlines() if line.startswith("nst: error: Expected all processes of the run")]
     assert 1 <= len(told) <= (2 if victim == "first" else 1) and "--ckpt_path last" in told[0]
     assert "Traceback" not in err
+    if victim == "first":  # what was left is the same
+        return
     steps = checkpoints.read(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["global_step"] + 10
     subprocess.run(command(3, steps, "--ckpt_path", "last", "--output", "again.png"), check=True, capture_output=True)
     subprocess.run(command(3, steps, "--output", "straight.png"), check=True, capture_output=True)
