@@ -146,6 +146,12 @@ class Page:
         """The messages that pop up."""
         return " ".join(self.page.locator(".toast-body").all_inner_texts())
 
+    def violations(self) -> dict[str, list[str]]:
+        """What axe finds against WCAG's levels A and AA, such as too little contrast, by the rule."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="it looks for contrast and names")
+        found = axe.Axe().run(self.page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+        return {rule["id"]: [node["html"][:300] for node in rule["nodes"]] for rule in found}
+
     def download(self, suffix: str, to: Path) -> Path:
         self.tab("Take away")
         with self.page.expect_download() as download:

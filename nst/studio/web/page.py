@@ -24,12 +24,16 @@ ROWS = 9
 def theme() -> Any:
     """Returns Gradio's plain theme with the machine's fonts and a colour of enough contrast."""
     plain = gr.themes.Default(primary_hue="indigo", font=FONT, font_mono=("ui-monospace", "monospace"))
-    fill, darker = "*primary_700", "*primary_800"
+    fill, darker, stop, darker_stop = "*primary_700", "*primary_800", "#b91c1c", "#991b1b"
     return plain.set(
         button_primary_background_fill=fill,
         button_primary_background_fill_dark=fill,
         button_primary_background_fill_hover=darker,
         button_primary_background_fill_hover_dark=darker,
+        button_cancel_background_fill=stop,
+        button_cancel_background_fill_dark=stop,
+        button_cancel_background_fill_hover=darker_stop,
+        button_cancel_background_fill_hover_dark=darker_stop,
     )
 
 
