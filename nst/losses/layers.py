@@ -142,21 +142,17 @@ class ContentLoss(LayerLoss):
 class CosineLoss(LayerLoss):
     """One minus the cosine of activations and their targets, in [0, 2], the mean over positions.
 
-    Args:
-        every: Rows, and columns, of positions from one that is compared to the next.
-
     Attributes:
+        every: Rows, and columns, of positions from one that is compared to the next.
         target: Directions of the target's feature vectors, (1, C, h, w), at the compared positions, in its precision.
         weights: Weights of the compared positions, (1, 1, h, w); None for 1 everywhere.
         total: The number of visible positions among them, a scalar, over which the mean is taken.
     """
 
+    every: int
     target: Tensor
     weights: Tensor | None
     total: Tensor
-
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
 
     def set_target(
         self,
@@ -164,6 +160,7 @@ class CosineLoss(LayerLoss):
         weights: Tensor | None = None,
         visible: Tensor | None = None,
         total: Total = lambda value: value,
+        every: int = 1,
     ) -> None:
         """Sets the target.
 
@@ -172,7 +169,9 @@ class CosineLoss(LayerLoss):
             weights: Weights of the positions, (1, 1, h, w); None for 1 everywhere.
             visible: Weights of the positions in their number, (1, 1, h, w); None for 1 everywhere.
             total: Sums over the processes that share the positions.
+            every: Rows, and columns, of positions from one that is compared to the next.
         """
+        self.every = every
         directions = unit(self._compared(target))[0]
         self.target = directions.to(target.dtype).contiguous(memory_format=torch.channels_last)
         self.weights = None if weights is None else self._compared(weights).contiguous()

@@ -18,6 +18,7 @@ from nst.errors import InputError
 from nst.losses.layers import CosineLoss, unit
 from nst.losses.objective import Objective
 from nst.losses.statistics import Value
+from nst.losses.terms import correspondence
 from nst.losses.terms.correspondence import HYPERCOLUMN, CorrespondenceTerm, Turns
 from nst.network import weights
 from nst.network.features import Features
@@ -112,14 +113,14 @@ def test_turns_offer_other_cells(network: Features, turns: Turns, copies: int) -
     mirrored = (Place((Painting(content.flip(3).contiguous()),)),)
     made, found = term(network, mirrored, content, turns=turns)
     assert len(list(made._sources(Level(0, 1, content, mirrored)))) == copies
-    assert (sum(map(float, found.values())) < 1e-2) == (turns == "mirror")  # only there is the photograph itself
+    assert (sum(map(float, found.values())) < 2e-2) == (turns == "mirror")  # only there is the photograph itself
 
 
 @pytest.mark.parametrize("cell", [1, 2, 8])
 def test_cells_of_other_sizes(network: Features, cell: int) -> None:
     content = scene()
     _, found = term(network, (Place((Painting(content),)),), content, cell=cell)
-    assert all(float(value) < 1e-3 for value in found.values())
+    assert all(float(value) < 1e-2 for value in found.values())
 
 
 def test_empty_parts_of_the_photograph_weigh_little(network: Features) -> None:
@@ -130,8 +131,8 @@ def test_empty_parts_of_the_photograph_weigh_little(network: Features) -> None:
     for empty in (0.0, 0.25, 1.0):
         made, _ = term(network, painting, content, empty=empty)
         weights[empty] = made.compared["relu1_1"].weights[0, 0]
-    assert weights[0.0].shape == (64, 80)  # every other row and column
-    assert float(weights[0.0][:, :10].max()) < 1e-3 and float(weights[0.0][:, 45:].min()) > 0.3
+    assert weights[0.0].shape == (128, 160)
+    assert float(weights[0.0][:, :20].max()) < 1e-3 and float(weights[0.0][:, 90:].min()) > 0.3
     torch.testing.assert_close(weights[0.25], 0.25 + 0.75 * weights[0.0])
     assert bool((weights[1.0] == 1).all())
 
@@ -142,15 +143,15 @@ def test_a_region_says_how_much_of_a_subject_it_is(network: Features) -> None:
     said[:, 0, :, :80], said[:, 1, :, :80] = 0.3, 1
     made, _ = term(network, (Place((Painting(content.flip(2)),)),), content, empty=0.0, subject=said)
     weights = made.compared["relu1_1"].weights[0, 0]
-    torch.testing.assert_close(weights[:, :40], torch.full((64, 40), 0.3))
-    assert float(weights[:, 45:].min()) > 0.3
+    torch.testing.assert_close(weights[:, :80], torch.full((128, 80), 0.3))
+    assert float(weights[:, 90:].min()) > 0.3
 
 
 def test_every_other_position_in_bands_is_every_other_position() -> None:
     """Whatever row a band begins with; a band may have no compared row."""
     x, target = noise(9, 8, 1), noise(9, 8, 2)
-    loss, whole = CosineLoss(2), CosineLoss()
-    loss.set_target(target)
+    loss, whole = CosineLoss(), CosineLoss()
+    loss.set_target(target, every=2)
     whole.set_target(target[:, :, ::2, ::2])
     value = whole.value(whole.statistics(x[:, :, ::2, ::2]))
     for ends in ([0, 9], [0, 4, 9], [0, 3, 4, 5, 7, 9]):
@@ -197,6 +198,20 @@ def test_bands_have_the_numbers_of_the_whole(network: Features) -> None:
     assert difference(found, gradient) < 1e-4
 
 
+def test_large_layers_are_compared_at_every_other_row_and_column(
+    network: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, place = scene(), (Place((Painting(scene(56, 48).flip(3)),)),)
+    dense, _ = term(network, place, content)
+    monkeypatch.setattr(correspondence, "DENSE", 64 * 80 - 1)
+    sparse, _ = term(network, place, content)
+    every = {layer: loss.every for layer, loss in sparse.compared.items()}
+    assert every == {layer: 2 if layer == "relu1_1" else 1 for layer in LAYERS}
+    for layer, loss in dense.compared.items():
+        assert loss.every == 1
+        torch.testing.assert_close(sparse.compared[layer].target, loss.target[:, :, :: every[layer], :: every[layer]])
+
+
 def test_a_region_takes_from_its_own_paintings(network: Features) -> None:
     content = scene()
     left = torch.zeros(1, 1, 64, 80)
@@ -207,8 +222,8 @@ def test_a_region_takes_from_its_own_paintings(network: Features) -> None:
     for inside, outside in ((half, other), (other, half)):
         places = (Place((inside,), "left", left), Place((outside,), "", 1 - left))
         made, _ = term(network, places, content)
-        same = (unit(activations)[0][:, :, ::2, ::2] * made.compared["relu1_1"].target).sum(1) > 0.999
-        shares.append(float(same[..., 1:19].float().mean()))
+        same = (unit(activations)[0] * made.compared["relu1_1"].target).sum(1) > 0.999
+        shares.append(float(same[..., 2:38].float().mean()))
     assert shares[0] > 0.9 and shares[1] < 0.3
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as nnf
 from PIL import Image
+from scipy.linalg import sqrtm
 from torch import Tensor
 
+from nst.losses.terms import matching
 from nst.losses.terms.correspondence import HYPERCOLUMN
-from nst.losses.terms.matching import match, principal
+from nst.losses.terms.matching import align, match, principal
 from nst.network import weights
 from nst.network.features import Features
 from nst.streaming.scanner import Scanner
@@ -34,6 +36,39 @@ def cosines(queries: Tensor, bank: list[Tensor], found: Tensor) -> Tensor:
     return nnf.cosine_similarity(a, b[:, found.flatten()], dim=0)
 
 
+def gaussian_map(own: Tensor, wanted: Tensor) -> Tensor:
+    """The map that is optimal between two Gaussians, by SciPy's roots of matrices."""
+    least = 1e-3 * float(own.square().mean())
+    before, after = (
+        x.double().numpy() @ x.double().numpy().T / x.shape[1] + least * np.eye(len(x)) for x in (own, wanted)
+    )
+    root = sqrtm(before)
+    return torch.from_numpy(np.linalg.inv(root) @ sqrtm(root @ after @ root) @ np.linalg.inv(root)).to(own.dtype)
+
+
+def test_aligned_vectors_have_the_wanted_covariance() -> None:
+    own, wanted = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (grid(0, 5, 9, 9), grid(1, 5, 8, 11)))
+    wanted = torch.diag(torch.tensor([3.0, 1, 0.5, 2, 1])) @ wanted
+    moved = align(own, own, wanted)
+    torch.testing.assert_close(moved @ moved.T / 81, wanted @ wanted.T / 88, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(moved, gaussian_map(own, wanted) @ own, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(align(own, own, own), own, rtol=1e-3, atol=1e-3)
+    assert not align(torch.zeros_like(own), torch.zeros_like(own), wanted).any()
+
+
+def test_a_wide_thing_takes_less_from_one_small_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two fifths of the photograph are of a kind that one fiftieth of the painting is of."""
+    photograph, painting = grid(0, 8, 20, 20), grid(1, 8, 20, 20)
+    photograph[0, :, :8] += 3
+    painting[0, :2, :4] += 3
+    shares = []
+    for aligned in (0.0, matching.ALIGNED):
+        monkeypatch.setattr(matching, "ALIGNED", aligned)
+        found = match(photograph, [painting], everywhere(painting), everywhere(photograph)[0])
+        shares.append(float(((found // 20 < 2) & (found % 20 < 4)).float().mean()))
+    assert shares[1] < 0.7 * shares[0]
+
+
 def test_matches_are_those_of_brute_force() -> None:
     queries, bank = grid(0, 20, 5, 10), [grid(1, 20, 7, 6), grid(2, 20, 4, 7)]
     mine = everywhere(queries)[0]
@@ -45,6 +80,8 @@ def test_matches_are_those_of_brute_force() -> None:
     allowed = torch.cat([cells.flatten() for cells in free])
     known = known - known[:, allowed].mean(1, keepdim=True)
     wanted = queries - queries[:, mine].mean(1)[:, None, None]
+    moved = torch.tensordot(gaussian_map(wanted[:, mine], known[:, allowed]), wanted, 1)
+    wanted = (wanted + moved) / 2
     for row in range(5):
         for column in range(7):
             likeness = [

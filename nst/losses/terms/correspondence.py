@@ -7,8 +7,8 @@ Where the photograph is empty, such as in a sky, the term weighs little: that is
 
 Source:
     Kolkin et al., "Neural Neighbor Style Transfer", arXiv:2203.13215. We differ: cells keep their inner arrangement,
-    the matches are made once for a level and from the photograph alone, moments are compared as well, and subjects
-    weigh more.
+    the matches are made once for a level and from the photograph alone, half of the way from its distribution to the
+    paintings'; moments are compared as well, and subjects weigh more.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ Turns = Literal["none", "quarter", "mirror"]
 HYPERCOLUMN = tuple(f"relu{block}_{i + 1}" for block, count in ((1, 2), (2, 2), (3, 3), (4, 3)) for i in range(count))
 """Layers whose activations describe a cell."""
 
-FINEST = ("conv1_1", "relu1_1", "conv1_2", "relu1_2")
-"""Layers with a position at each pixel, of which every other row and column is compared: neighbours see the same."""
+DENSE = 1 << 21
+"""Positions of a layer up to which all are compared; above, every other row and column, as targets take much memory."""
 
 DIMENSIONS, SAMPLED = 128, 256
 """Principal components that cells are compared in, and the longer side, in pixels, of the copies of the paintings that
@@ -70,7 +70,7 @@ class CorrespondenceTerm(FeatureTerm):
         if cell not in (1, 2, 4, 8, 16):
             raise InputError(f"Expected --model.correspondence_cell to be 1, 2, 4, 8 or 16 pixels, but got {cell}")
         found = shares(self.name, layers, weight)
-        self.compared = {layer: CosineLoss(2 if layer in FINEST else 1) for layer in found}
+        self.compared = {layer: CosineLoss() for layer in found}
         super().__init__(self.compared, found)
         self.keeps = tuple(found)
         self.needs = HYPERCOLUMN if found else ()
@@ -104,7 +104,9 @@ class CorrespondenceTerm(FeatureTerm):
         weights = weights if level.visible is None else weights * level.visible
         weighted, visible = (scan.spread(x, self.compared) for x in (weights, level.visible))
         for layer, loss in self.compared.items():
-            loss.set_target(targets[layer], weighted[layer], visible[layer], scan.total)
+            _, rows, columns = scan.shape(layer, *photograph.shape[2:])
+            every = 1 if rows * columns <= DENSE else 2
+            loss.set_target(targets[layer], weighted[layer], visible[layer], scan.total, every)
 
     def _sources(self, level: Level) -> Iterator[Source]:
         """Yields the turns of all paintings, place by place."""

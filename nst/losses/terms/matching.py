@@ -23,9 +23,19 @@ AROUND = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 SAMPLE = 512
 """The number of cells from which principal components are found."""
 
+ALIGNED = 0.5
+"""How far the photograph's cells are moved, before the search, to where they would have the paintings' covariance."""
+
+LEAST_VARIANCE = 1e-3
+"""What is added to variances before they are divided by, as a share of their mean."""
+
 
 def match(queries: Tensor, bank: Sequence[Tensor], free: Sequence[Tensor], mine: Tensor, exact: int = EXACT) -> Tensor:
     """Finds the most similar cell of paintings for each cell of a photograph, by the cosine about each side's mean.
+
+    The photograph's cells are first moved half of the way to the paintings' distribution. Else a wide thing of a colour
+    that a painting has in one small place takes all of its cells from there: a hatch, of a colour that the moments of
+    the whole painting forbid.
 
     Args:
         queries: Descriptions of the photograph's cells, (D, rows, columns).
@@ -44,9 +54,41 @@ def match(queries: Tensor, bank: Sequence[Tensor], free: Sequence[Tensor], mine:
     if not any(bool(cells.any()) for cells in free):
         free = [torch.ones_like(cells) for cells in free]
     with plain(queries.device):
-        inside = torch.cat([cells[:, allowed] for cells, allowed in zip(bank, free, strict=True)], dim=1).mean(1)
+        inside = torch.cat([cells[:, allowed] for cells, allowed in zip(bank, free, strict=True)], dim=1)
+        mean = inside.mean(1)
         centred = queries - queries[:, mine].mean(1)[:, None, None]
-        return _search(centred, [cells - inside[:, None, None] for cells in bank], free, mine, exact)
+        moved = torch.lerp(centred, align(centred, centred[:, mine], inside - mean[:, None]), ALIGNED)
+        return _search(moved, [cells - mean[:, None, None] for cells in bank], free, mine, exact)
+
+
+def align(vectors: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+    """Moves vectors by the linear map that gives some of them the covariance of others, and moves them least.
+
+    Args:
+        vectors: What is moved, (D, ...).
+        own: Vectors that have the covariance from which the map leads, (D, n), centred.
+        wanted: Vectors that have the covariance to which it leads, (D, m), centred.
+
+    Returns:
+        The moved vectors, (D, ...); as they were if `own` are all 0.
+
+    Source:
+        The optimal transport between Gaussians: Peyre and Cuturi, "Computational Optimal Transport", remark 2.31. A
+        little is added to the variances, as there are directions in which the vectors do not vary.
+    """
+    if not own.any():
+        return vectors
+    least = LEAST_VARIANCE * own.square().mean()
+    before, after = (x @ x.T / x.shape[1] + least * torch.eye(len(x), device=x.device) for x in (own, wanted))
+    root, inverse = (_power(before, exponent) for exponent in (0.5, -0.5))
+    move = inverse @ _power(root @ after @ root, 0.5) @ inverse
+    return torch.tensordot(move, vectors, 1)
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    """Returns a power of a symmetric matrix, (D, D), without what rounding makes negative."""
+    values, directions = F.eigh(matrix)
+    return (directions * values.clamp(min=torch.finfo(matrix.dtype).eps * values[-1]) ** exponent) @ directions.T
 
 
 def _search(queries: Tensor, bank: Sequence[Tensor], free: Sequence[Tensor], mine: Tensor, exact: int) -> Tensor:
