@@ -17,21 +17,28 @@ import gallery
 import sheets
 
 
-def test_a_picture_has_its_command_its_time_and_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_has_its_command_its_time_its_machine_and_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(system, "processor", lambda: "Abacus 9")
     monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(gallery, "version", lambda name: "1.2.3")
     for name in ("chelsea-ink", "coffee-ink"):
         draw(tmp_path / f"{name}.jpg")
     gallery.note(tmp_path, "coffee-ink", 61.26)
     gallery.note(tmp_path, "chelsea-ink", 93.4)
     assert gallery.times(tmp_path) == {
-        "chelsea-ink": {"seconds": 93.4, "machine": "Abacus 9, 2 cores"},
-        "coffee-ink": {"seconds": 61.3, "machine": "Abacus 9, 2 cores"},
+        "chelsea-ink": {"seconds": 93.4, "machine": "Abacus 9, 2 cores", "version": "1.2.3"},
+        "coffee-ink": {"seconds": 61.3, "machine": "Abacus 9, 2 cores", "version": "1.2.3"},
     }
     text = gallery.page(tmp_path, "starry", 768)
     assert "--data.content sample:chelsea --data.style sample:ink --data.size 768" in text
-    assert text.index("gallery/chelsea-ink.jpg") < text.index("93 s on Abacus 9, 2 cores.") < text.index("coffee-ink")
-    assert "61 s on Abacus 9, 2 cores." in text
+    assert (
+        text.index("gallery/chelsea-ink.jpg")
+        < text.index("93 s on Abacus 9, 2 cores, with 1.2.3.")
+        < text.index("coffee-ink")
+    )
+    assert "61 s on Abacus 9, 2 cores, with 1.2.3." in text
 
 
 def test_a_picture_without_a_time_has_its_command_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
     python tools/gallery.py docs --pairs --row coffee:ink # and another pair in the README's row
 
 A picture is one `nst fit`; one that is there is not made again: remove those that were made with other settings. The
-seconds and the machine of each are kept in `gallery/times.json`, as soon as it is made.
+seconds, the machine and the version of each are kept in `gallery/times.json`, as soon as it is made.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from PIL import Image
@@ -96,15 +97,15 @@ def photograph_at(name: str, size: int) -> Image.Image:
 
 
 def times(folder: Path) -> dict[str, dict[str, str | float]]:
-    """Returns the seconds and the machine of each picture that is in a folder, by its name."""
+    """Returns the seconds, the machine and the version of each picture that is in a folder, by its name."""
     path = folder / TIMES
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def note(folder: Path, name: str, seconds: float) -> None:
-    """Keeps how long a picture took, and on which machine."""
+    """Keeps how long a picture took, on which machine and with which version."""
     machine = f"{system.processor()}, {threads.cores()} cores"
-    found = times(folder) | {name: {"seconds": round(seconds, 1), "machine": machine}}
+    found = times(folder) | {name: {"seconds": round(seconds, 1), "machine": machine, "version": version("nst")}}
     write_text(folder / TIMES, json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
@@ -126,7 +127,8 @@ def page(folder: Path, config: str, size: int) -> str:
         lines += [
             "",
             "These are made by one script from a clean checkout, `python tools/gallery.py docs`, each by the command",
-            "under it, in the time and on the machine that stand there. A slider lays the photograph over a picture.",
+            "under it, in the time, on the machine and with the version that stand there. A slider lays the photograph",
+            "over a picture.",
         ]
     for painting in samples.PAINTINGS:
         made = [x for x in samples.PHOTOGRAPHS if (folder / f"{x}-{painting}.jpg").exists()]
@@ -136,7 +138,7 @@ def page(folder: Path, config: str, size: int) -> str:
             shown = f"{WORDS[photograph].capitalize()} in the manner of {WORDS[painting]}"
             lines += ["", f"![{shown}]({FOLDER}/{photograph}-{painting}.jpg)", "", "```sh", words, "```"]
             if told := took.get(f"{photograph}-{painting}"):
-                lines += ["", f"{told['seconds']:.0f} s on {told['machine']}."]
+                lines += ["", f"{told['seconds']:.0f} s on {told['machine']}, with {told['version']}."]
     return "\n".join(lines) + "\n"
 
 
