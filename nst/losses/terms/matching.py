@@ -82,7 +82,8 @@ def align(vectors: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     before, after = (x @ x.T / x.shape[1] + least * torch.eye(len(x), device=x.device) for x in (own, wanted))
     root, inverse = (_power(before, exponent) for exponent in (0.5, -0.5))
     move = inverse @ _power(root @ after @ root, 0.5) @ inverse
-    return torch.tensordot(move, vectors, 1)
+    moved: Tensor = torch.tensordot(move, vectors, 1)
+    return moved
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
