@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst.losses import functional as F
-from nst.machine.numerics import plain
+from nst.machine.numerics import exact, plain
 
 EXACT = 1 << 27
 """Products of cells up to which every pair is compared; above, matches of cells twice as large are refined."""
@@ -78,11 +78,11 @@ def align(vectors: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     """
     if not own.any():
         return vectors
-    least = LEAST_VARIANCE * own.square().mean()
-    before, after = (x @ x.T / x.shape[1] + least * torch.eye(len(x), device=x.device) for x in (own, wanted))
+    least = LEAST_VARIANCE * exact(own).square().mean()
+    before, after = (exact(x) @ exact(x).T / x.shape[1] + least * torch.eye(len(x)).to(exact(x)) for x in (own, wanted))
     root, inverse = (_power(before, exponent) for exponent in (0.5, -0.5))
     move = inverse @ _power(root @ after @ root, 0.5) @ inverse
-    moved: Tensor = torch.tensordot(move, vectors, 1)
+    moved: Tensor = torch.tensordot(move.to(vectors), vectors, 1)
     return moved
 
 
