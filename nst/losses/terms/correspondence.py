@@ -35,7 +35,8 @@ HYPERCOLUMN = tuple(f"relu{block}_{i + 1}" for block, count in ((1, 2), (2, 2), 
 """Layers whose activations describe a cell."""
 
 DENSE = 1 << 21
-"""Positions of a layer up to which all are compared; above, every other row and column, as targets take much memory."""
+"""Positions up to which all are compared of a layer that has one at each pixel; above, every other row and column, as
+its target would take much memory."""
 
 DIMENSIONS, SAMPLED = 128, 256
 """Principal components that cells are compared in, and the longer side, in pixels, of the copies of the paintings that
@@ -105,7 +106,7 @@ class CorrespondenceTerm(FeatureTerm):
         weighted, visible = (scan.spread(x, self.compared) for x in (weights, level.visible))
         for layer, loss in self.compared.items():
             _, rows, columns = scan.shape(layer, *photograph.shape[2:])
-            every = 1 if rows * columns <= DENSE else 2
+            every = 2 if scan.stride(layer) == 1 and rows * columns > DENSE else 1
             loss.set_target(targets[layer], weighted[layer], visible[layer], scan.total, every)
 
     def _sources(self, level: Level) -> Iterator[Source]:
