@@ -43,7 +43,7 @@ def replayed(picture: Path, to: Path) -> bool:
 
 
 def test_first_click_paints_the_samples_and_the_picture_can_be_made_again(page: Page, tmp_path: Path) -> None:
-    go(page, steps=1000, size=96)
+    go(page, steps=400, size=96)
     looks: set[str] = set()
     titles: set[str] = set()
 
@@ -59,7 +59,7 @@ def test_first_click_paints_the_samples_and_the_picture_can_be_made_again(page: 
     assert page.page.locator(".nst-curve polyline").count() == 3
     got = page.download("png", tmp_path / "got.png")
     found = record.read(got)
-    assert found["steps"] == 1000 and found["complete"] and "changes" not in found["config"]
+    assert found["steps"] == 400 and found["complete"] and "changes" not in found["config"]
     assert Image.open(got).size == (96, 64)
     assert replayed(got, tmp_path / "again.png")
     for suffix in ("jpg", "webp", "tif"):
