@@ -35,10 +35,10 @@ def test_a_picture_has_its_command_its_time_its_machine_and_its_version(
     assert "--data.content sample:chelsea --data.style sample:ink --data.size 768" in text
     assert (
         text.index("gallery/chelsea-ink.jpg")
-        < text.index("93 s on Abacus 9, 2 cores, with 1.2.3.")
+        < text.index("93 s on Abacus 9, 2 cores, nst 1.2.3.")
         < text.index("coffee-ink")
     )
-    assert "61 s on Abacus 9, 2 cores, with 1.2.3." in text
+    assert "61 s on Abacus 9, 2 cores, nst 1.2.3." in text
 
 
 def test_a_picture_without_a_time_has_its_command_alone(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def page(folder: Path, config: str, size: int) -> str:
             shown = f"{WORDS[photograph].capitalize()} in the manner of {WORDS[painting]}"
             lines += ["", f"![{shown}]({FOLDER}/{photograph}-{painting}.jpg)", "", "```sh", words, "```"]
             if told := took.get(f"{photograph}-{painting}"):
-                lines += ["", f"{told['seconds']:.0f} s on {told['machine']}, with {told['version']}."]
+                lines += ["", f"{told['seconds']:.0f} s on {told['machine']}, nst {told['version']}."]
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ Where the photograph is empty, such as in a sky, the term weighs little: that is
 
 Source:
     Kolkin et al., "Neural Neighbor Style Transfer", arXiv:2203.13215. We differ: cells keep their inner arrangement,
-    the matches are made once for a level and from the photograph alone, half of the way from its distribution to the
+    the matches are made once for a level and from the photograph alone, half of the way from its covariance to the
     paintings'; moments are compared as well, and subjects weigh more.
 """
 

@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from nst.losses import functional as F
-from nst.machine.numerics import exact, plain
+from nst.machine.numerics import plain, widest
 
 EXACT = 1 << 27
 """Products of cells up to which every pair is compared; above, matches of cells twice as large are refined."""
@@ -26,16 +26,16 @@ SAMPLE = 512
 ALIGNED = 0.5
 """How far the photograph's cells are moved, before the search, to where they would have the paintings' covariance."""
 
-LEAST_VARIANCE = 1e-3
-"""What is added to variances before they are divided by, as a share of their mean."""
+RIDGE = 1e-3
+"""What is added to all variances, as a share of their mean: there are directions in which cells do not vary."""
 
 
 def match(queries: Tensor, bank: Sequence[Tensor], free: Sequence[Tensor], mine: Tensor, exact: int = EXACT) -> Tensor:
     """Finds the most similar cell of paintings for each cell of a photograph, by the cosine about each side's mean.
 
-    The photograph's cells are first moved half of the way to the paintings' distribution. Else a wide thing of a colour
-    that a painting has in one small place takes all of its cells from there: a hatch, of a colour that the moments of
-    the whole painting forbid.
+    The photograph's cells are first moved half of the way to the paintings' covariance (see ALIGNED). Else a wide thing
+    of a colour that a painting has in one small place takes all of its cells from there: a hatch, of a colour that the
+    moments of the whole painting forbid.
 
     Args:
         queries: Descriptions of the photograph's cells, (D, rows, columns).
@@ -73,23 +73,26 @@ def align(vectors: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
         The moved vectors, (D, ...); as they were if `own` are all 0.
 
     Source:
-        The optimal transport between Gaussians: Peyre and Cuturi, "Computational Optimal Transport", remark 2.31. A
-        little is added to the variances, as there are directions in which the vectors do not vary.
+        The optimal transport between Gaussians: Peyre and Cuturi, "Computational Optimal Transport", remark 2.31. We
+        add RIDGE to the variances.
     """
     if not own.any():
         return vectors
-    least = LEAST_VARIANCE * exact(own).square().mean()
-    before, after = (exact(x) @ exact(x).T / x.shape[1] + least * torch.eye(len(x)).to(exact(x)) for x in (own, wanted))
-    root, inverse = (_power(before, exponent) for exponent in (0.5, -0.5))
-    move = inverse @ _power(root @ after @ root, 0.5) @ inverse
+    own, wanted = widest(own), widest(wanted)  # in float32, processes that share a picture would match other cells
+    ridge = RIDGE * own.square().mean() * torch.eye(len(own), dtype=own.dtype, device=own.device)
+    before, after = (x @ x.T / x.shape[1] + ridge for x in (own, wanted))
+    root, inverse = _powers(before, 0.5, -0.5)
+    (between,) = _powers(root @ after @ root, 0.5)
+    move = inverse @ between @ inverse
     moved: Tensor = torch.tensordot(move.to(vectors), vectors, 1)
     return moved
 
 
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """Returns a power of a symmetric matrix, (D, D), without what rounding makes negative."""
+def _powers(matrix: Tensor, *exponents: float) -> list[Tensor]:
+    """Returns powers of a symmetric matrix, each (D, D), with eigenvalues that rounding made negative raised."""
     values, directions = F.eigh(matrix)
-    return (directions * values.clamp(min=torch.finfo(matrix.dtype).eps * values[-1]) ** exponent) @ directions.T
+    values = values.clamp(min=torch.finfo(matrix.dtype).eps * values[-1])
+    return [(directions * values**exponent) @ directions.T for exponent in exponents]
 
 
 def _search(queries: Tensor, bank: Sequence[Tensor], free: Sequence[Tensor], mine: Tensor, exact: int) -> Tensor:
