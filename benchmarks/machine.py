@@ -26,4 +26,5 @@ def instructions() -> str:
 
 def types(device: str) -> list[torch.dtype]:
     """Returns the types that a device multiplies in by hardware: others are emulated, and take minutes."""
-    return [torch.float32] + ([torch.bfloat16] if device != "cpu" or precision.fastest("cpu") != "32-true" else [])
+    has_bfloat16 = device != "cpu" or (precision.convolves_in_bfloat16() and bool(precision.extensions()))
+    return [torch.float32] + ([torch.bfloat16] if has_bfloat16 else [])

@@ -13,7 +13,7 @@ from nst.pictures import files
 from nst.run import checkpoints, record
 from nst.run.callbacks import Result
 from nst.run.stopping import Stop
-from nst.streaming import convolutions
+from nst.streaming import plan
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def fit(args: Sequence[str], stop: Stop) -> int:
     asked = cli.config.trainer.precision
     if asked is not None and precision.check(asked) != cli.precision:
         log.info(f"{asked} is not to be had on this machine, or only slowly: going on in {cli.precision}")
-    if cli.config.model.convolution == "winograd" != convolutions.usable("winograd"):
+    if cli.config.model.convolution == "winograd" != plan.usable("winograd"):
         log.info("winograd is not to be had on this machine: going on in direct, the same within rounding")
     if cli.config.output is not None:
         level = cli.datamodule.levels[-1]

@@ -38,7 +38,7 @@ from nst.run.stopping import Stop
 from nst.scene import samples
 from nst.scene.data import PictureData
 from nst.scene.styles import Region, Style
-from nst.streaming import convolutions
+from nst.streaming import plan
 from nst.types import Seconds
 
 PICTURES = (*files.SUFFIXES, ".gif", ".bmp", ".tga", ".ico", ".jp2", ".pcx", ".dds", ".icns", ".avif", ".qoi", ".psd")
@@ -146,7 +146,7 @@ class FitCLI(LightningCLI):
         """Returns the resolved settings as plain values."""
         settings = dict(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
         settings["trainer"]["precision"] = self.precision
-        settings["model"]["convolution"] = convolutions.usable(self.config.model.convolution)
+        settings["model"]["convolution"] = plan.usable(self.config.model.convolution)
         return settings
 
     @property

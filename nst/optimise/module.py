@@ -84,8 +84,8 @@ class StyleTransfer(LevelModule):
         bleed: Width in pixels of a margin that is optimised around the picture and cut off in the end, as printers do:
             the padding of the network's layers leaves a thin frame on the outermost pixels.
         shares: How processes that make the picture together share its rows: `even`, or as fast as each is (`measured`).
-        convolution: How a CPU convolves in float32: `direct`, or `winograd`, which is faster and the same within
-            rounding; `auto` is `winograd` where it is to be had, or what the checkpoint was made with.
+        convolution: How a CPU convolves in float32: `direct`, or `winograd`, which is faster on most processors and the
+            same within rounding; `auto` is the faster one, or what the checkpoint was made with.
         streaming: Whether the network runs on the picture in bands of rows, one after another, which gives the same
             gradient, takes less memory and more time: `on`, `off`, or `auto`, which means on where memory is short.
         memory: Bound on the memory that a run takes beyond loading torch, such as `6GiB`; by default all free memory.

@@ -180,7 +180,7 @@ class Convolution:
         self.padding: Padding = padding
         self.weight, self.bias, self.dtype = weight, bias.to(dtype), dtype
         on_cpu = weight.device.type == "cpu"
-        self.winograd = on_cpu and dtype == torch.float32 and usable(method) == "winograd"
+        self.winograd = on_cpu and dtype == torch.float32 and method != "direct" and has_winograd()
         self.packed = on_cpu and packs(dtype)
         self.fewest = min(weight.shape[:2])
         self._laid_out: dict[bool, dict[Any, Tensor]] = {False: {}, True: {}}
@@ -239,11 +239,6 @@ def layout_for(convolutions: Sequence[Convolution], height: int, width: int) -> 
     """
     many = all(x.winograd and (x.fewest >= FEWEST_CHANNELS or x.weight.shape[1] == 3) for x in convolutions)
     return PLANAR if many and height * width >= FEWEST_POSITIONS else LAST
-
-
-def usable(method: Method) -> Method:
-    """Returns `winograd` where Winograd's method is wanted and to be had on this machine, else `direct`."""
-    return "winograd" if method != "direct" and has_winograd() else "direct"
 
 
 def _plainly(onednn: bool) -> AbstractContextManager[Any]:

@@ -21,9 +21,9 @@ from nst.losses.statistics import Observers, Pooled, Statistics, over
 from nst.machine import memory
 from nst.machine.numerics import plain
 from nst.network.features import Features
-from nst.streaming.convolutions import KEPT, Method, usable
+from nst.streaming.convolutions import KEPT, Method
 from nst.streaming.nodes import NetworkStatistics, PixelStatistics, put_back, rows_and_below
-from nst.streaming.plan import Plan, Streaming, choose
+from nst.streaming.plan import Plan, Streaming, choose, usable
 from nst.streaming.stages import Stage, stages
 from nst.streaming.walk import OnBand, Visit, Walk, empty, share_of
 
@@ -46,7 +46,7 @@ class Scanner:
             is available.
         available: Bytes that the scanner may take, besides the picture, the network's weights and the targets.
         device: The device on which pictures will be when the network runs; None for the device that they are on.
-        method: How convolutions are computed; `winograd` and `auto` fall back on `direct` (see `convolutions.usable`).
+        method: How convolutions are computed; `winograd` and `auto` fall back on `direct` (see `plan.usable`).
         processes: The processes that run the network together, each on its share of a picture's rows. Rows of a layer
             are then counted from the share's first row, and the statistics are those of all processes.
 

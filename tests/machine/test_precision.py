@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from nst.errors import InputError
-from nst.machine import precision
+from nst.machine import precision, system
 
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> Iterator[None]:
-    precision.convolves_in_bfloat16.cache_clear()
+    for asked in (precision.convolves_in_bfloat16, precision.two_wide_units):
+        asked.cache_clear()
     yield
-    precision.convolves_in_bfloat16.cache_clear()
+    for asked in (precision.convolves_in_bfloat16, precision.two_wide_units):
+        asked.cache_clear()
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
@@ -71,6 +73,34 @@ def test_instructions_that_a_user_forbids(limit: str, monkeypatch: pytest.Monkey
     precision.convolves_in_bfloat16.cache_clear()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
     assert precision.usable("bf16-mixed", "cpu") == precision.fastest("cpu") == "bf16-mixed"
+
+
+XEON, EPYC = "Intel(R) Xeon(R) Platinum 8592+", "AMD EPYC 9654 96-Core Processor"
+
+
+@pytest.mark.parametrize(
+    ("name", "sets", "limit", "wide", "expected"),
+    [
+        (XEON, {"_is_avx512_bf16_supported", "_is_amx_tile_supported"}, "", True, "bf16-mixed"),
+        (XEON, {"_is_avx512_bf16_supported"}, "", True, "32-true"),  # float32 has twice the units of bfloat16
+        (XEON, {"_is_avx512_bf16_supported"}, "AVX2", False, "32-true"),
+        (XEON, set(), "", True, "32-true"),
+        (EPYC, {"_is_avx512_bf16_supported"}, "", False, "bf16-mixed"),
+        (EPYC, set(), "", False, "32-true"),
+    ],
+)
+def test_what_a_processor_gains_by_bfloat16(
+    name: str, sets: set[str], limit: str, wide: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor(monkeypatch, True)
+    monkeypatch.setattr(system, "processor", lambda: name)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for function in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, function, lambda function=function: function in sets, raising=False)
+    if limit:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert precision.two_wide_units() == wide
+    assert precision.fastest("cpu") == expected
 
 
 def test_a_version_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as nnf
 
 from nst.network.architecture import Padding
-from nst.streaming import convolutions
+from nst.streaming import convolutions, plan
 from nst.streaming.convolutions import KEPT, LAST, PLANAR, Convolution, Method, has_winograd, layout_for
 
 PROBES = (convolutions.packs, convolutions.has_onednn, convolutions.has_winograd)
@@ -69,10 +69,10 @@ def test_a_convolution_and_its_gradient_are_torchs(
 @pytest.mark.parametrize(
     ("channels", "dtype", "size", "method", "layout"),
     [
-        ([(3, 64), (64, 64)], torch.float32, (64, 64), "auto", PLANAR),
+        ([(3, 64), (64, 64)], torch.float32, (64, 64), "winograd", PLANAR),
         ([(64, 96), (96, 96)], torch.float32, (30, 50), "winograd", PLANAR),
         ([(64, 96), (96, 96)], torch.float32, (30, 49), "winograd", LAST),  # few positions
-        ([(64, 96), (96, 32)], torch.float32, (64, 64), "auto", LAST),  # few channels
+        ([(64, 96), (96, 32)], torch.float32, (64, 64), "winograd", LAST),  # few channels
         ([(64, 96), (96, 96)], torch.bfloat16, (64, 64), "auto", LAST),
         ([(64, 96), (96, 96)], torch.float32, (64, 64), "direct", LAST),
     ],
@@ -118,10 +118,10 @@ def test_winograds_method_is_left_where_it_is_wrong(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "_nnpack_spatial_convolution", lambda x, weight, bias, margin: torch.zeros_like(x))
     has_winograd.cache_clear()
     assert not has_winograd()
-    assert convolutions.usable("winograd") == "direct"
+    assert plan.usable("winograd") == "direct"
     monkeypatch.undo()
     has_winograd.cache_clear()
-    assert convolutions.usable("auto") == "winograd"
+    assert plan.usable("winograd") == "winograd"
 
 
 @pytest.mark.skipif(not has_winograd(), reason="NNPACK does not run on this processor")

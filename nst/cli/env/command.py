@@ -19,7 +19,7 @@ from nst.cli.settings import DEFAULT
 from nst.machine import memory, precision, system, threads
 from nst.network import weights
 from nst.run.stopping import Stop
-from nst.streaming import convolutions
+from nst.streaming import plan
 
 MAIN = ("nst", "torch", "torchvision", "lightning", "numpy", "pillow", "scikit-image")
 """Packages whose versions tell most of what a picture may depend on."""
@@ -119,7 +119,7 @@ def _chosen() -> dict[str, str]:
         "preset": DEFAULT,
         "device": precision.device_type("auto"),
         "precision": precision.fastest(),
-        "convolution": f"auto, with{'' if convolutions.has_winograd() else 'out'} Winograd for float32",
+        "convolution": f"auto, which is {plan.usable('auto')} for float32",
         "network": network,
         "cache": _short(str(Path(torch.hub.get_dir()) / "checkpoints")),
     }
