@@ -32,8 +32,13 @@ def batch(args: Sequence[str], stop: Stop) -> int:
     photographs = expanded(getattr(known, "data.content"))
     jobs = [job(x, known.output) for x in photographs]
     check_distinct(jobs)
-    outcomes = machines.outcomes(jobs, job_settings, rest) if machines else None
+    outcomes = machines.outcomes(jobs, job_runner, rest) if machines else None
     return 1 if JobRunner(JobCLI.maker(rest, stop)).work(jobs, outcomes) else 0
+
+
+def job_runner(args: Sequence[str]) -> JobRunner:
+    """Returns what makes pictures in a worker of a cluster, each from its checkpoint where it has one."""
+    return JobRunner(job_settings(args), keeps=True)
 
 
 def expanded(patterns: Sequence[str]) -> list[str]:

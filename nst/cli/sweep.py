@@ -13,8 +13,9 @@ from pathlib import Path
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
+from nst.cli.batch import job_runner
 from nst.cli.explain import Parser
-from nst.cli.settings import JobCLI, job_settings
+from nst.cli.settings import JobCLI
 from nst.errors import InputError
 from nst.many import cluster
 from nst.many.jobs import Job, JobRunner
@@ -46,7 +47,7 @@ def sweep(args: Sequence[str], stop: Stop) -> int:
         *(str(job.output) for job in jobs),
     ]
     files.check_overwrites(output, read)
-    failed = runner.work(jobs, machines.outcomes(jobs, job_settings, fixed) if machines else None)
+    failed = runner.work(jobs, machines.outcomes(jobs, job_runner, fixed) if machines else None)
     sheet = images.decode(lay_out(jobs, failed, axes)).rgb
     images.save(sheet, output, metadata=yaml.safe_dump({"command": shlex.join(["nst", "sweep", *args])}))
     print(f"sheet     {output}")

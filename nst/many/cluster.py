@@ -1,9 +1,9 @@
 """Many pictures side by side, by Ray: on this machine's cores, or on the machines of a cluster.
 
-A picture is a task of Ray, which starts it where its resources are free and, if a worker or a machine is lost, again
-elsewhere, TRIES times in all. A worker keeps its network from task to task. All machines see one file system, or files
-are named by addresses (see `remote`): a task reads the photograph there, keeps its checkpoint beside the picture to be,
-and goes on from a checkpoint that it finds.
+A picture, or a scene of a clip, is a task of Ray, which starts it where its resources are free and, if a worker or a
+machine is lost, again elsewhere, TRIES times in all. A worker keeps its network from task to task. All machines see one
+file system, or files are named by addresses (see `remote`): a task reads the photograph there, keeps its checkpoint
+beside the picture to be, and goes on from a checkpoint that it finds.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from nst.errors import InputError, RunError, one_line
 from nst.machine.quiet import quiet_libraries
-from nst.many.jobs import Job, JobRunner, Outcome
+from nst.many.jobs import Job, Outcome
 from nst.run.callbacks import Lines
 from nst.run.stopping import SIGNALS
 
@@ -37,6 +37,13 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """How often a picture is begun whose worker is lost."""
+
+
+class Runner(Protocol):
+    """Makes pictures, one after another, in a worker."""
+
+    def outcome(self, job: Job) -> Outcome:
+        """Makes a picture, and says what became of it, whatever that is."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,13 @@ class Cluster:
             ) from None
 
     def outcomes(
-        self, jobs: Sequence[Job], maker: Callable[..., Any], args: Sequence[str]
+        self, jobs: Sequence[Job], runner: Callable[[Sequence[str]], Runner], args: Sequence[str]
     ) -> Iterator[tuple[Job, Outcome]]:
         """Makes pictures and yields what became of each, as they are done.
 
         Args:
             jobs: The pictures.
-            maker: Returns a function as JobRunner takes, given `args`; called by the workers, which import it.
+            runner: Returns what makes the pictures, given `args`; called by each worker once, which imports it.
             args: The options that all pictures share.
 
         Raises:
@@ -93,7 +100,7 @@ class Cluster:
             # without max_calls, Ray ends a worker that had a GPU after each task, and its network with it
             task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=TRIES - 1, max_calls=0)(_make)
             threads, told = max(1, int(self.cpus)), set[str]()
-            waiting = {task.remote(maker, tuple(args), os.getcwd(), threads, job): job for job in jobs}
+            waiting = {task.remote(runner, tuple(args), os.getcwd(), threads, job): job for job in jobs}
             moves = sys.stdout.isatty()
             shape: dict[str, Any] = {"mininterval": 0.5}
             if not moves:
@@ -176,7 +183,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="Make the pictures side by side, by Ray: `local`, `auto` for the cluster that this machine belongs to, or "
+        help="Make pictures, or a clip's scenes, side by side, by Ray: `local`, `auto` for this machine's cluster, or "
         "`ray://host:port`. All its machines have to see the same files, or addresses such as s3://bucket/photos/a.jpg.",
     )
     parser.add_argument("--cluster.cpus", type=float, metavar="N", help="Cores for a picture; 1 by default.")
@@ -227,7 +234,7 @@ def _outcome(reference: Any, job: Job) -> tuple[Outcome, list[str]]:
 
 
 def _make(
-    maker: Callable[..., Any], args: tuple[str, ...], folder: str, threads: int, job: Job
+    runner: Callable[[Sequence[str]], Runner], args: tuple[str, ...], folder: str, threads: int, job: Job
 ) -> tuple[Outcome, list[str]]:
     """Makes a picture in a worker, whose folder is that of the command."""
     torch.set_num_threads(threads)  # a worker may have the command's OMP_NUM_THREADS, which is for all cores
@@ -243,12 +250,12 @@ def _make(
     ours.addHandler(said)
     try:
         with quiet_libraries():
-            return _runner(maker, args).outcome(job), said.texts
+            return _kept(runner, args).outcome(job), said.texts
     finally:
         ours.removeHandler(said)
 
 
 @cache
-def _runner(maker: Callable[..., Any], args: tuple[str, ...]) -> JobRunner:
-    """Returns the JobRunner of this worker, which has the network of the picture before."""
-    return JobRunner(maker(args), keeps=True)
+def _kept(runner: Callable[[Sequence[str]], Runner], args: tuple[str, ...]) -> Runner:
+    """Returns the runner of this worker, which has the network of the picture before."""
+    return runner(args)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nst.errors import InputError, shown
+from nst.errors import InputError, one_line, shown
+from nst.many.jobs import Job, Outcome
 from nst.pictures.images import Picture
 from nst.video.clips import Clip, Frame
 from nst.video.painter import Motion, Painted, Painter
@@ -57,17 +60,42 @@ class ClipJob:
             InputError: If the clip or the settings cannot be used.
             RunError: If a run cannot go on, or a frame cannot be written.
         """
-        painter = self._painter(self.settings, self.folder, self.motion)
         count = 0
         try:
-            for painted in painter.paint(self._frames(), self._count()):
+            for painted in self._whole.paint(self._frames(), self._count()):
                 count += 1
                 yield painted
         except KeyboardInterrupt:
             log.info("%d painted frames are kept in %s: the same command goes on from there", count, shown(self.folder))
             raise
         if not count:
-            raise InputError(f"Expected --video.frames to be frames of the clip, but it ends before {self.frames[0]}")
+            raise self._ends_before()
+
+    def scenes(self) -> list[Job]:
+        """Returns the clip's scenes as jobs that may be done side by side (see SceneRunner).
+
+        Raises:
+            InputError: If the clip or the settings cannot be used.
+        """
+        found = self._whole.scenes(self._frames())
+        if not found:
+            raise self._ends_before()
+        return [Job(f"frames {a} to {b - 1}", [f"{a}:{b}"], self.folder / f"{a:06d}.png") for a, b in found]
+
+    def paint_scene(self, first: int, end: int) -> bool:
+        """Paints the frames from the first one of a scene to the one before its end.
+
+        Returns:
+            Whether anything was left to paint.
+        """
+        if all(self._whole.has(number) for number in range(first, end)):
+            return False
+        for _ in self._whole.paint((frame for frame in self._frames(end) if frame.number >= first), end - first):
+            pass
+        return True
+
+    def _ends_before(self) -> InputError:
+        return InputError(f"Expected --video.frames to be frames of the clip, but it ends before {self.frames[0]}")
 
     def preview(self, every: int, sheet: Path) -> None:
         """Paints every so many frames at half the size, and lays them out on a sheet.
@@ -86,6 +114,11 @@ class ClipJob:
             poster([x.path for x in painted], sheet)
             log.info("The preview is in %s", shown(sheet))
 
+    @cached_property
+    def _whole(self) -> Painter:
+        """The painter of the clip, at its whole size, which keeps its network from scene to scene."""
+        return self._painter(self.settings, self.folder, self.motion)
+
     def _painter(self, settings: Callable[[Sequence[str]], Any], folder: Path, motion: Motion) -> Painter:
         first, last = self.frames
         # the first frame follows from none, and so does the last one where a pass goes backward
@@ -98,6 +131,28 @@ class ClipJob:
         first, last = self.frames
         return max(0, (min(last, self.clip.length) if last and self.clip.length else self.clip.length) - first)
 
-    def _frames(self) -> Iterator[Frame]:
-        for frame in islice(self.clip.frames(), *self.frames):
+    def _frames(self, end: int | None = None) -> Iterator[Frame]:
+        for frame in islice(self.clip.frames(), self.frames[0], end or self.frames[1]):
             yield replace(frame, picture=self.seen(frame.picture))
+
+
+class SceneRunner:
+    """Paints scenes of a clip in a worker of a cluster, each into the clip's folder.
+
+    Args:
+        clip: The clip.
+    """
+
+    def __init__(self, clip: ClipJob) -> None:
+        self.clip = clip
+
+    def outcome(self, job: Job) -> Outcome:
+        """Paints a scene unless it is painted; one scene's failure, whatever it is, must not end the others."""
+        begun = time.monotonic()
+        try:
+            painted = self.clip.paint_scene(*map(int, job.options[0].split(":")))
+        except Exception as error:
+            return Outcome("failed", f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}")
+        if not painted:
+            return Outcome("skipped", f"skipped  {job.name}: painted already, in {self.clip.folder}")
+        return Outcome("made", f"made     {job.name}: in {self.clip.folder}, {time.monotonic() - begun:.1f} s")

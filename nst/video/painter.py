@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,21 @@ class Painter:
         finally:
             progress.close()
 
+    def scenes(self, frames: Iterable[Frame]) -> list[tuple[int, int]]:
+        """Returns the first frame of each scene and the one after its last: no frame follows from another scene's."""
+        begins: list[int] = []
+        before: Tensor | None = None
+        for frame in frames:
+            fitted = self._fitted(frame.picture).rgb
+            if before is None or is_cut(before, fitted):
+                begins.append(frame.number)
+            before, number = fitted, frame.number
+        return [] if before is None else list(pairwise([*begins, number + 1]))
+
+    def has(self, number: int) -> bool:
+        """Whether a frame is painted."""
+        return self._path(number).exists()
+
     def _forward(self, frames: Iterable[Frame], progress: ClipProgress) -> Iterator[Painted]:
         earlier = self._nothing_earlier()
         for frame in frames:
@@ -226,7 +242,7 @@ class Painter:
         """Makes a frame in a pass from earlier ones, unless its files are there, and adds it to them."""
         fitted, result, path = self._fitted(frame.picture).rgb, self._result(frame, number), self._path(frame.number)
         final = number == self.motion.passes
-        if earlier and is_cut(earlier[-1].clip, fitted):
+        if earlier and self._cut_between(earlier[-1], frame.number, fitted):
             earlier.clear()
         done = result.exists() and (path.exists() or not final)
         with progress.making(frame.number, done):
@@ -244,6 +260,11 @@ class Painter:
                 if final:
                     images.save(job.datamodule.finished(made), path, job.datamodule.alpha)
         earlier.append(_Earlier(frame.number, fitted, images.load(result).rgb))
+
+    @staticmethod
+    def _cut_between(earlier: _Earlier, number: int, fitted: Tensor) -> bool:
+        """Whether a scene begins at the later one of two frames, whichever of them was made first."""
+        return is_cut(earlier.clip, fitted) if earlier.number < number else is_cut(fitted, earlier.clip)
 
     def _job(self, frame: Frame, fitted: Tensor, earlier: Sequence[_Earlier], number: int) -> Any:
         """Returns the settings of a frame, with its pictures and its temporal term."""

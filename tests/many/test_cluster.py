@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from nst.cli.batch import job_runner
 from nst.cli.main import main
 from nst.cli.settings import job_settings
 from nst.errors import InputError
@@ -45,8 +46,8 @@ def jobs_of(paths: Sequence[Path]) -> list[Job]:
     return [Job(str(path), [f"--data.content={path}"], Path("out") / path.name) for path in paths]
 
 
-def deadly_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
-    """Settings that end the worker which makes a certain photograph's picture."""
+def deadly_runner(args: Sequence[str]) -> JobRunner:
+    """A runner whose worker ends when it makes a certain photograph's picture."""
     make = job_settings(args)
 
     def settings(options: Sequence[str]) -> Any:
@@ -56,17 +57,17 @@ def deadly_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
             os.kill(os.getpid(), signal.SIGKILL)
         return make(options)
 
-    return settings
+    return JobRunner(settings, keeps=True)
 
 
-def telling_settings(args: Sequence[str]) -> Callable[[Sequence[str]], Any]:
-    """Settings that fail with what there is to know of the worker, after a notice."""
+def telling_runner(args: Sequence[str]) -> JobRunner:
+    """A runner that fails with what there is to know of the worker, after a notice."""
 
     def settings(options: Sequence[str]) -> Any:
         logging.getLogger("nst").info("this is said once")
         raise RuntimeError(f"worker {os.getpid()} has {torch.get_num_threads()} threads")
 
-    return settings
+    return JobRunner(settings, keeps=True)
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_machine_is_lost_and_its_pictures_are_gone_on_with_elsewhere(machines:
         lose(machines, sorted(machines.worker_nodes, key=str)[-1])
 
     threading.Thread(target=remove, daemon=True).start()
-    found = list(Cluster("auto").outcomes(jobs, job_settings, args))
+    found = list(Cluster("auto").outcomes(jobs, job_runner, args))
     assert sorted(job.name for job, _ in found) == sorted(job.name for job in jobs)
     assert [outcome.line for _, outcome in found if outcome.kind != "made"] == []
     records = {job.output.name: record.read(job.output) for job in jobs}
@@ -139,7 +140,7 @@ def test_a_worker_keeps_its_network_and_has_the_threads_of_its_cores(
     signal.signal(signal.SIGTERM, handler)
     try:
         with caplog.at_level(logging.INFO, "nst"):
-            found = list(Cluster("auto", gpus=gpus).outcomes(jobs_of(photographs(3)), telling_settings, []))
+            found = list(Cluster("auto", gpus=gpus).outcomes(jobs_of(photographs(3)), telling_runner, []))
     finally:
         ray.shutdown()
     lines = {outcome.line.partition(": ")[2] for _, outcome in found}
@@ -202,7 +203,7 @@ def test_a_picture_that_ends_its_workers_is_told_and_the_others_are_made(machine
     paths = [*photographs(3), draw(Path("photos") / LOST)]
     found = {
         job.name: outcome
-        for job, outcome in Cluster("auto").outcomes(jobs_of(paths), deadly_settings, [*SETTINGS, "--data.steps", "3"])
+        for job, outcome in Cluster("auto").outcomes(jobs_of(paths), deadly_runner, [*SETTINGS, "--data.steps", "3"])
     }
     assert Path("deaths.txt").read_text() == "xxx"
     assert found.pop(str(paths[-1])).line.endswith("lost.png: the worker that made it was lost 3 times")

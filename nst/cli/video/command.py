@@ -2,23 +2,78 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nst.cli.explain import Parser
 from nst.cli.settings import JobCLI
-from nst.errors import InputError
+from nst.errors import InputError, shown
+from nst.many import cluster
 from nst.pictures import files
 from nst.run.stopping import Stop
 from nst.video.extra import packages
 
+if TYPE_CHECKING:
+    from nst.video.encoding import Encoding
+    from nst.video.job import ClipJob, SceneRunner
+
+log = logging.getLogger(__name__)
+
 
 def video(args: Sequence[str], stop: Stop) -> int:
     """Paints a clip, each frame from the results before it, so that it does not flicker; goes on where it was ended."""
+    given, rest = _given(args)
+    machines = cluster.chosen(Namespace(**given))
+    with packages():
+        from nst.video.clips import Video
+        from nst.video.sheets import poster
+    source, output = given["data.content"], Path(given["output"])
+    encoding = _encoding(given)
+    job = _job(given, rest, stop, encoding)
+    files.check_overwrites(output, [source, *map(str, job.clip.files), *job.settings([]).inputs])
+    hears = given["audio"] == "copy" and encoding.holds_sound(job.clip)
+    if given["preview"] is not None:
+        job.preview(given["preview"], Path(f"{output}.preview.jpg"))
+    if machines is not None and not _painted_by(machines, job, args):
+        return 1
+    painted = list(job.paint())
+    if not encoding.is_folder:
+        sound = job.clip if hears and isinstance(job.clip, Video) else None
+        encoding.write(painted, job.clip.rate, sound, whole=given["frames"] == (0, None))
+    print(f"clip      {output}")
+    sheet = Path(f"{output}.poster.jpg")
+    poster([painted[i].path for i in (0, len(painted) // 2, -1)], sheet)
+    print(f"poster    {sheet}")
+    return 0
+
+
+def scene_runner(args: Sequence[str]) -> SceneRunner:
+    """Returns what paints scenes of a clip in a worker of a cluster, given the command's options."""
+    given, rest = _given(args)
+    with packages():
+        from nst.video.job import SceneRunner
+    return SceneRunner(_job(given, rest, Stop(), _encoding(given)))
+
+
+def _painted_by(machines: cluster.Cluster, job: ClipJob, args: Sequence[str]) -> bool:
+    """Has the scenes of a clip painted side by side, prints a line for each, and returns whether all are painted."""
+    scenes = job.scenes()
+    log.info("%d scenes, which are painted side by side", len(scenes))
+    failed = False
+    for number, (_, found) in enumerate(machines.outcomes(scenes, scene_runner, args), 1):
+        print(f"{number}/{len(scenes)}  {shown(found.line)}", flush=True)
+        failed = failed or found.kind == "failed"
+    return not failed
+
+
+def _given(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the command's own options, by name without `video.`, and the others."""
     parser = Parser("nst video", description=video.__doc__, allow_abbrev=False, epilog="All flags of nst fit hold too.")
     add = parser.add_argument
     add("--data.content", required=True, help="A video, a GIF, a folder of frames, or a pattern with *.")
@@ -37,36 +92,31 @@ def video(args: Sequence[str], stop: Stop) -> int:
     add("--video.pixel_format", help="FFmpeg's pixel format, such as yuv444p; yuv420p by default.")
     add("--video.audio", choices=["copy", "none"], default="copy", help="Whether the sound is copied, untouched.")
     add("--video.alpha", choices=["keep", "none"], default="keep", help="Whether transparency is kept.")
+    cluster.add_flags(parser)
     known, rest = parser.parse_known_args(list(args))
-    given = {name.removeprefix("video."): x for name, x in vars(known).items()}
+    return {name.removeprefix("video."): x for name, x in vars(known).items()}, rest
+
+
+def _encoding(given: dict[str, Any]) -> Encoding:
     with packages():
-        from nst.video.clips import Video, open_clip
         from nst.video.encoding import Encoding
+    return Encoding(Path(given["output"]), given["codec"], given["quality"], given["pixel_format"])
+
+
+def _job(given: dict[str, Any], rest: Sequence[str], stop: Stop, encoding: Encoding) -> ClipJob:
+    with packages():
+        from nst.video.clips import open_clip
         from nst.video.job import ClipJob, over_white
         from nst.video.painter import Motion
-        from nst.video.sheets import poster
     source, output = given["data.content"], Path(given["output"])
-    encoding = Encoding(output, given["codec"], given["quality"], given["pixel_format"])
     motion = Motion(**{field.name: given[field.name] for field in fields(Motion) if given[field.name] is not None})
     maker = JobCLI.maker([*rest, f"--data.content={source}"], stop)
     clip = open_clip(source, given["rate"], int(maker([]).config.data.max_pixels))
-    files.check_overwrites(output, [source, *map(str, clip.files), *maker([]).inputs])
     if encoding.is_folder and given["folder"] is not None:
         raise InputError(f"Expected no --video.folder where --output is a folder, {output}, which has the frames")
-    sound = clip if given["audio"] == "copy" and encoding.holds_sound(clip) and isinstance(clip, Video) else None
     folder = output if encoding.is_folder else Path(given["folder"] or f"{output}.frames")
     seen = over_white if given["alpha"] == "none" else encoding.checked
-    job = ClipJob(maker, clip, folder, motion, given["frames"], seen)
-    if given["preview"] is not None:
-        job.preview(given["preview"], Path(f"{output}.preview.jpg"))
-    painted = list(job.paint())
-    if not encoding.is_folder:
-        encoding.write(painted, clip.rate, sound, whole=given["frames"] == (0, None))
-    print(f"clip      {output}")
-    sheet = Path(f"{output}.poster.jpg")
-    poster([painted[i].path for i in (0, len(painted) // 2, -1)], sheet)
-    print(f"poster    {sheet}")
-    return 0
+    return ClipJob(maker, clip, folder, motion, given["frames"], seen)
 
 
 def _range(text: str) -> tuple[int, int | None]:
