@@ -67,8 +67,7 @@ def fastest(accelerator: str = "auto") -> Precision:
 
     The precision applies to the network's activations alone: the picture and all sums are always float32. A processor
     gains by bfloat16 with matrix units (AMX), or with AVX512-BF16 where float32 does not have two wide units (see
-    `two_wide_units`): only one of these takes bfloat16. A step of `starry` at 512 px took 0.39 s in bfloat16 and 0.28 s
-    in float32 on an Intel Xeon without AMX, one at 256 px with VGG16 0.45 s and 0.27 s.
+    `two_wide_units`): only one of these takes bfloat16.
 
     Args:
         accelerator: Accelerator of the Trainer: `cpu`, `gpu`, `cuda` or `auto`; any other gets float32.
@@ -112,7 +111,8 @@ def held_to_narrow() -> bool:
 def two_wide_units() -> bool:
     """Whether oneDNN multiplies float32 in two units of 512 bits for each core, as on Intel's Xeons with AVX512.
 
-    Others with AVX512 have one unit, or two of 256 bits, and are as fast as with AVX2.
+    No system tells, so the processor's name does. All others count as having one unit, or two of 256 bits, which are as
+    fast as with AVX2.
     """
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return wide and not held_to_narrow() and "Xeon" in system.processor()

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to make.
+    """A picture to make, or a scene of a clip to paint.
 
     Attributes:
         name: What distinguishes the picture from the others, for people.
-        options: The command line's options that distinguish the picture from the others.
-        output: The file of the picture.
+        options: What distinguishes it for its runner: the command line's options of a picture, the frames of a scene.
+        output: The file of the picture, or of the scene's first frame.
         address: Where the picture goes, if that is on another file system: `output` is then its copy (see `remote`).
     """
 
@@ -60,6 +60,18 @@ class Outcome:
 
     kind: Literal["made", "skipped", "failed"]
     line: str
+
+
+def failure(job: Job, error: Exception) -> Outcome:
+    """Returns what became of a job that an error has ended."""
+    return Outcome("failed", f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}")
+
+
+def told(outcomes: Iterable[tuple[Job, Outcome]], count: int) -> Iterator[tuple[Job, Outcome]]:
+    """Prints a line for each of `count` outcomes as it comes, and passes it on."""
+    for number, (job, found) in enumerate(outcomes, 1):
+        print(f"{number}/{count}  {shown(found.line)}", flush=True)
+        yield job, found
 
 
 class JobRunner:
@@ -131,7 +143,7 @@ class JobRunner:
                 return Outcome("skipped", text)
             resumed = self.make(settings, job.output, job.address)
         except Exception as error:
-            return Outcome("failed", f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}")
+            return failure(job, error)
         more = f", gone on from step {resumed}" if resumed else ""
         return Outcome("made", f"made     {job.name}: {job.place}, {time.monotonic() - start:.1f} s{more}")
 
@@ -168,13 +180,12 @@ class JobRunner:
         """
         self.check(jobs)
         kinds, failed = Counter[str](), []
-        for number, (job, found) in enumerate(outcomes or ((job, self.outcome(job)) for job in jobs), 1):
+        for job, found in told(outcomes or ((job, self.outcome(job)) for job in jobs), len(jobs)):
             kinds[found.kind] += 1
             if found.kind == "failed":
                 failed.append(job)
-            print(f"{number}/{len(jobs)}  {shown(found.line)}", flush=True)
-        told = ", ".join(f"{kinds[kind]} {kind}" for kind in ("made", "skipped", "failed"))
-        print(f"{len(jobs)} pictures: {told}", flush=True)
+        counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("made", "skipped", "failed"))
+        print(f"{len(jobs)} pictures: {counts}", flush=True)
         return failed
 
 

@@ -171,7 +171,7 @@ class Convolution:
         bias: (out,).
         padding: Padding of the input.
         dtype: Type of the activations.
-        method: `direct`, or `winograd` or `auto` for Winograd's method where it is faster.
+        method: `direct`; `winograd` or `auto` for Winograd's method where type, size and channels suit it.
     """
 
     def __init__(

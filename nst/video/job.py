@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nst.errors import InputError, one_line, shown
-from nst.many.jobs import Job, Outcome
+from nst.errors import InputError, shown
+from nst.many.jobs import Job, Outcome, failure
 from nst.pictures.images import Picture
 from nst.video.clips import Clip, Frame
 from nst.video.painter import Motion, Painted, Painter
@@ -83,10 +83,18 @@ class ClipJob:
         return [Job(f"frames {a} to {b - 1}", [f"{a}:{b}"], self.folder / f"{a:06d}.png") for a, b in found]
 
     def paint_scene(self, first: int, end: int) -> bool:
-        """Paints the frames from the first one of a scene to the one before its end.
+        """Paints a scene; a frame that is in the folder is not made again.
+
+        Args:
+            first: The scene's first frame, counted from 0 in the clip.
+            end: The frame after its last.
 
         Returns:
             Whether anything was left to paint.
+
+        Raises:
+            InputError: If the clip or the settings cannot be used.
+            RunError: If a run cannot go on, or a frame cannot be written.
         """
         if all(self._whole.has(number) for number in range(first, end)):
             return False
@@ -152,7 +160,7 @@ class SceneRunner:
         try:
             painted = self.clip.paint_scene(*map(int, job.options[0].split(":")))
         except Exception as error:
-            return Outcome("failed", f"failed   {job.name}: {one_line(error, longest=2000) or type(error).__name__}")
+            return failure(job, error)
         if not painted:
             return Outcome("skipped", f"skipped  {job.name}: painted already, in {self.clip.folder}")
         return Outcome("made", f"made     {job.name}: in {self.clip.folder}, {time.monotonic() - begun:.1f} s")

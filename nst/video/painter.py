@@ -182,7 +182,14 @@ class Painter:
             progress.close()
 
     def scenes(self, frames: Iterable[Frame]) -> list[tuple[int, int]]:
-        """Returns the first frame of each scene and the one after its last: no frame follows from another scene's."""
+        """Finds the scenes of a clip, by its cuts: no frame follows from another scene's.
+
+        Args:
+            frames: The frames of the clip, in order.
+
+        Returns:
+            The first frame of each scene and the one after its last; empty for no frames.
+        """
         begins: list[int] = []
         before: Tensor | None = None
         for frame in frames:

@@ -164,9 +164,12 @@ def test_every_other_position_in_bands_is_every_other_position() -> None:
         assert not gradient[:, :, 1::2].any() and not gradient[..., 1::2].any() and gradient[:, :, ::2, ::2].any()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_gradient_of_the_cosine(weighted: bool) -> None:
-    x, target = noise(6, 7, 1).requires_grad_(), noise(6, 7, 2)
+def test_the_gradient_of_the_cosine(weighted: bool, layout: torch.memory_format) -> None:
+    """In both layouts that activations have in memory, which are summed in different ways."""
+    x, target = (noise(6, 7, seed).contiguous(memory_format=layout) for seed in (1, 2))
+    x.requires_grad_()
     guide = (
         torch.rand(1, 1, 6, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64) if weighted else None
     )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from nst.cli.explain import Parser
 from nst.cli.settings import JobCLI
-from nst.errors import InputError, shown
+from nst.errors import InputError
 from nst.many import cluster
+from nst.many.jobs import told
 from nst.pictures import files
 from nst.run.stopping import Stop
 from nst.video.extra import packages
@@ -65,11 +66,8 @@ def _painted_by(machines: cluster.Cluster, job: ClipJob, args: Sequence[str]) ->
     """Has the scenes of a clip painted side by side, prints a line for each, and returns whether all are painted."""
     scenes = job.scenes()
     log.info("%d scenes, which are painted side by side", len(scenes))
-    failed = False
-    for number, (_, found) in enumerate(machines.outcomes(scenes, scene_runner, args), 1):
-        print(f"{number}/{len(scenes)}  {shown(found.line)}", flush=True)
-        failed = failed or found.kind == "failed"
-    return not failed
+    outcomes = list(told(machines.outcomes(scenes, scene_runner, args), len(scenes)))
+    return all(found.kind != "failed" for _, found in outcomes)
 
 
 def _given(args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
