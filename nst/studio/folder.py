@@ -61,9 +61,10 @@ class Folder:
         return path if path.is_file() else None
 
     def results(self, tokens: Sequence[object]) -> list[tuple[str, str]]:
-        """Returns the pictures of runs that have one and are still there, each with its title."""
-        found = [(path, path.with_name(TITLE)) for x in tokens if (path := self.file(str(x), "picture.jpg"))]
-        return [(str(path), title.read_text(encoding="utf-8")) for path, title in found if title.is_file()]
+        """Returns the pictures of runs whose files are all there (`picture.png` is the last), each with its title."""
+        found = [path.parent for x in tokens if (path := self.file(str(x), "picture.png"))]
+        titles = [(folder / "picture.jpg", folder / TITLE) for folder in found]
+        return [(str(path), title.read_text(encoding="utf-8")) for path, title in titles if title.is_file()]
 
     def uploaded(self, path: object, key: str, max_pixels: int) -> Path:
         """Returns the path of a picture that a browser has sent, once its size is known to be allowed.

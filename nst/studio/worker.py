@@ -167,7 +167,7 @@ def _paint(order: Order, job: Any, pipe: Connection) -> dict[str, Any]:
     text = record.dump(made_of, trainer.global_step, complete=complete)
     picture = data.finished(model.shown)
     files.write_text(order.folder / "settings.yaml", yaml.safe_dump(made_of["config"], sort_keys=False, width=120))
-    for suffix in FORMATS[::-1]:
+    for suffix in FORMATS[::-1]:  # the PNG is the last, and the sign that all are there
         images.save(picture, order.folder / f"picture.{suffix}", data.alpha, text)
     return {"width": picture.shape[3], "height": picture.shape[2], "steps": trainer.global_step, "complete": complete}
 

@@ -35,13 +35,14 @@ def test_only_files_of_runs_by_their_names(folder: Folder, tmp_path: Path) -> No
 
 
 def test_results_are_pictures_that_are_there_whoever_made_them(folder: Folder) -> None:
-    made, going, gone = (folder.new_run() for _ in range(3))
-    for run in (made, going):
+    made, going, saved, gone = (folder.new_run() for _ in range(4))
+    for run in (made, going, saved):
         (run / "title.txt").write_text(f"title of {run.name}", encoding="utf-8")
-    (made / "picture.jpg").write_bytes(b"x")
+    for path in (made / "picture.png", made / "picture.jpg", saved / "picture.jpg"):
+        path.write_bytes(b"x")
     gone.rmdir()
     again = Folder(folder.root, 3600, 1000)
-    tokens = ["../..", 7, gone.name, going.name, made.name]
+    tokens = ["../..", 7, gone.name, going.name, saved.name, made.name]
     assert again.results(tokens) == [(str(made / "picture.jpg"), f"title of {made.name}")]
 
 
