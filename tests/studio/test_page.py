@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -251,6 +252,21 @@ def test_a_sweep_is_a_grid_whose_settings_can_be_taken(page: Page) -> None:
     page.until(lambda: page.page.locator("#sheet button:has(img)").count() >= 2, "no grid", 90)
     page.page.locator("#sheet button:has(img)").nth(1).click()
     page.until(lambda: page.page.locator("#model-style_weight input").input_value() == "7.25", "no settings", 20)
+
+
+def test_a_chosen_result_is_the_one_that_is_shown_though_another_is_gone(page: Page, studio: Studio) -> None:
+    shown = page.page.locator("#gallery button:has(img)")
+    page.tab("Results")
+    for count, size in enumerate((64, 72), 1):
+        go(page, steps=2, size=size)
+        page.until(lambda count=count: shown.count() == count, "no picture")
+    newest = max((studio.folder / "runs").iterdir(), key=lambda run: (run / "picture.png").stat().st_mtime)
+    shutil.rmtree(newest)
+    page.set("data.size", 80)
+    shown.nth(1).click()
+    page.until(lambda: page.page.locator("#data-size input[type=number]").input_value() == "64", "no settings", 20)
+    shown.nth(0).click()
+    page.until(lambda: "has been cleaned away" in page.message(), "no message", 20)
 
 
 def test_samples_are_chosen_and_taken_back_and_painted_on(page: Page, tmp_path: Path) -> None:

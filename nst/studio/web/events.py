@@ -44,8 +44,10 @@ class Events:
         p, follow = page, {"fn": self.watch, "inputs": [page.token], "outputs": [*page.shown, *page.steering], **quiet}
         p.paint.click(self.pictures, [p.photograph, p.paintings], p.sent, **raw).success(
             self.submit, [p.mine, *p.wish], [p.token, p.mine], **quiet
-        ).success(**follow).then(self.remembered, p.mine, p.gallery, **quiet)
-        blocks.load(self.arrive, p.mine, [p.token, p.gallery], **quiet).success(**follow)
+        ).success(**follow).then(self.results, p.mine, [p.gallery, p.listed], **quiet)
+        blocks.load(self.arrive, p.mine, [p.token, p.gallery, p.listed], **quiet).success(**follow).then(
+            self.results, p.mine, [p.gallery, p.listed], **quiet
+        )
         p.preset.change(self.preset, p.preset, [p.preset, *p.form.fields], **quiet)
         p.photograph.input(self.photograph, [p.photograph, p.content], [p.photograph, p.editor], **raw)
         p.content.change(self.canvas, [p.photograph, p.content], p.editor, **raw)
@@ -57,12 +59,12 @@ class Events:
         p.change.click(self.change, [p.token, *p.steering], None, **quiet)
         p.save_mask.click(self.save_mask, p.editor, p.mask_file, **quiet)
         p.load_mask.upload(self.load_mask, [p.load_mask, p.photograph, p.content], p.editor, **raw)
-        p.gallery.select(self.take_mine, [p.mine, p.preset], p.taken, **quiet)
+        p.gallery.select(self.take_result, [p.listed, p.preset], p.taken, **quiet)
         p.dropped.upload(self.take_dropped, [p.dropped, p.preset], p.taken, **raw)
         p.sweep.click(self.pictures, [p.photograph, p.paintings], p.sent, **raw).success(
             self.sweep, [p.swept, p.values, *p.wish], p.cells, **quiet
-        ).success(self.watch_cells, p.cells, p.sheet, **quiet)
-        p.sheet.select(self.take_cell, [p.cells, p.preset], p.taken, **quiet)
+        ).success(self.watch_cells, p.cells, [p.sheet, p.laid], **quiet)
+        p.sheet.select(self.take_result, [p.laid, p.preset], p.taken, **quiet)
 
     def wish(self, values: Sequence[Any]) -> Wish:
         """Returns what the parts of `Page.wish` ask for."""
@@ -99,10 +101,10 @@ class Events:
         self.queue.submit(run)
         return run.token, [run.token, *(mine or [])][:REMEMBERED]
 
-    def arrive(self, mine: list[str]) -> tuple[str, list[tuple[str, str]]]:
+    def arrive(self, mine: list[str]) -> tuple[str, list[tuple[str, str]], list[str]]:
         """Returns the run of this browser that still goes on, where there is one, and its pictures."""
         going = [x for x in mine or [] if (run := self.queue.runs.get(str(x))) is not None and not run.over]
-        return next(iter(going), ""), self.remembered(mine)
+        return next(iter(going), ""), *self.results(mine)
 
     async def watch(self, token: str) -> AsyncIterator[list[Any]]:
         """Shows a run as it changes, until it is over."""
@@ -140,9 +142,10 @@ class Events:
         pair = str(run.order.folder / "before.jpg"), str(run.order.folder / "picture.jpg")
         return [*parts, pair, view.downloads(run), written.read_text(encoding="utf-8"), self.orders.command(run)]
 
-    def remembered(self, mine: list[str]) -> list[tuple[str, str]]:
-        """Returns this browser's pictures that are still there."""
-        return self.orders.folder.results(mine or [])
+    def results(self, tokens: list[str] | None) -> tuple[list[tuple[str, str]], list[str]]:
+        """Returns the pictures of runs that are done and still there, and the runs that they are of."""
+        found = self.orders.folder.results(tokens or [])
+        return found, [Path(picture).parent.name for picture, _ in found]
 
     def preset(self, preset: str) -> list[Any]:
         """Shows what a preset is for, and its values."""
@@ -221,14 +224,12 @@ class Events:
         return canvas | {"layers": [masks.load(mask, height, width, pixels)]}
 
     @told
-    def take_mine(self, mine: list[str], preset: str, event: gr.SelectData) -> list[Any]:
-        """Takes the settings of one of this browser's pictures."""
-        return self._take_result(mine, event.index, preset)
-
-    @told
-    def take_cell(self, cells: list[str], preset: str, event: gr.SelectData) -> list[Any]:
-        """Takes the settings of a picture of a sweep."""
-        return self._take_result(cells, event.index, preset)
+    def take_result(self, shown: list[str], preset: str, event: gr.SelectData) -> list[Any]:
+        """Takes the settings of one of the pictures that are shown, whose runs are named in their order."""
+        path = self.orders.folder.file(shown[event.index], "picture.png")
+        if path is None:
+            raise InputError("Expected a picture of the studio, but this one has been cleaned away; choose another")
+        return self._take(path, preset)
 
     @told
     def take_dropped(self, value: Any, preset: str) -> list[Any]:
@@ -249,15 +250,16 @@ class Events:
             runs.append(run.token)
         return runs
 
-    async def watch_cells(self, cells: list[str]) -> AsyncIterator[list[tuple[str, str]]]:
+    async def watch_cells(self, cells: list[str]) -> AsyncIterator[tuple[list[tuple[str, str]], list[str]]]:
         """Shows the pictures of a sweep as they are done."""
         count = -1
         while runs := [run for run in map(self.queue.find, cells) if run is not None]:
-            made = self.orders.folder.results(cells)
+            over = all(run.over for run in runs)  # before its picture is looked for, or the last one may be missed
+            made, names = self.results(cells)
             if len(made) != count:
                 count = len(made)
-                yield made
-            if all(run.over for run in runs):
+                yield made, names
+            if over:
                 return
             await asyncio.sleep(1.0)
 
@@ -266,10 +268,6 @@ class Events:
         pixels, path = self.queue.limits.pixels, sent(value)
         found = samples.path(str(sample)) if path is None else self.orders.folder.uploaded(path, "data.content", pixels)
         return {"background": masks.copy_of(found, pixels), "layers": [], "composite": None}
-
-    def _take_result(self, tokens: Sequence[object], index: int, preset: str) -> list[Any]:
-        picture, _ = self.orders.folder.results(tokens)[index]
-        return self._take(Path(picture).with_name("picture.png"), preset)
 
     def _take(self, path: Path, preset: str) -> list[Any]:
         found, left = self.orders.of_picture(path, preset)

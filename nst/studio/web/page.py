@@ -184,6 +184,7 @@ class Page:
             object_fit="contain",
             elem_id="gallery",
         )
+        self.listed = gr.State([])  # the runs whose pictures are there
         self.dropped = gr.File(
             label="Take the settings of a picture that nst made", type="filepath", height=120, elem_id="dropped"
         )
@@ -202,7 +203,7 @@ class Page:
                 object_fit="contain",
                 elem_id="sheet",
             )
-            self.cells = gr.State([])
+            self.cells, self.laid = gr.State([]), gr.State([])  # the runs, and those whose pictures are on the sheet
 
     @property
     def wish(self) -> list[Any]:
