@@ -60,22 +60,20 @@ class Judge:
     @torch.no_grad()
     def __call__(self, result: Path, content: Path, style: Path) -> dict[str, float]:
         """Returns the figures of one result."""
-        picture = _read(result)
-        size = (picture.shape[3], picture.shape[2])
-        photograph = _read(content, size)
-        with Image.open(style) as image:
-            scale = min(1, max(size) / max(image.size))  # a painting that is enlarged has no fine strokes
-            painting = _read(style, (round(image.width * scale), round(image.height * scale)))
+        picture = read(result)
+        photograph = read(content, (picture.shape[3], picture.shape[2]))
+        painting = painting_for(picture, style)
         x, p, a = (self._features(y) for y in (picture, photograph, painting))
+        height, width = (side // 8 for side in picture.shape[2:])
         grams = [_gram(x[layer], a[layer]) for layer in STYLE]
-        w2 = [_wasserstein(x[layer], a[layer]) for layer in STYLE]
+        w2 = [wasserstein(x[layer], a[layer]) for layer in STYLE]
         error = (x["relu4_2"] - p["relu4_2"]).square().sum() / p["relu4_2"].square().sum()
         return {
             "look": sum(w * d for w, d in zip(LOOK, w2, strict=True)) / sum(LOOK),
             "w2": sum(w2) / len(w2),
             "gram": sum(grams) / len(grams),
             "content": float(error),
-            "structure": _structure(x["relu4_1"], p["relu4_1"], picture.shape[2:]),
+            "structure": structure(*(y["relu4_1"].view(-1, height, width) for y in (x, p))),
             "edges": _edges(picture, photograph),
             "tv": _variation(picture) / _variation(painting),
             "nyquist": nyquist(picture) / nyquist(painting),
@@ -97,11 +95,19 @@ def _within(key: str) -> bool:
     return parts[0].isdigit() and int(parts[0]) < 26
 
 
-def _read(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+def read(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Returns a picture, (1, 3, H, W), in [0, 1], resampled to a width and height where they are given."""
     with Image.open(path) as image:
         rgb = image.convert("RGB")
         rgb = rgb if size is None or rgb.size == size else rgb.resize(size, Image.Resampling.LANCZOS)
         return torch.from_numpy(np.asarray(rgb, np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def painting_for(picture: Tensor, style: Path) -> Tensor:
+    """Returns a painting whose longer side is a picture's; one that is enlarged has no fine strokes, and is not."""
+    with Image.open(style) as image:
+        scale = min(1, max(picture.shape[2:]) / max(image.size))
+        return read(style, (round(image.width * scale), round(image.height * scale)))
 
 
 def _gram(x: Tensor, a: Tensor) -> float:
@@ -109,7 +115,8 @@ def _gram(x: Tensor, a: Tensor) -> float:
     return float((g - t).square().sum() / t.square().sum())
 
 
-def _wasserstein(x: Tensor, a: Tensor) -> float:
+def wasserstein(x: Tensor, a: Tensor) -> float:
+    """Returns the squared Wasserstein distance of two sets of vectors', (C, N), Gaussians over the second's trace."""
     s, t = torch.cov(x, correction=0), torch.cov(a, correction=0)
     values, vectors = torch.linalg.eigh(t)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -122,11 +129,11 @@ def _variation(picture: Tensor) -> float:
     return float(picture.diff(dim=2).abs().mean() + picture.diff(dim=3).abs().mean())
 
 
-def _structure(x: Tensor, p: Tensor, size: torch.Size) -> float:
+def structure(x: Tensor, p: Tensor) -> float:
+    """Returns the mean absolute difference of two feature maps', (C, H, W), similarities between a grid's places."""
     similar = []
     for features in (x, p):
-        grid = nnf.interpolate(features.view(1, len(features), size[0] // 8, size[1] // 8), (GRID, GRID), mode="area")
-        places = grid[0].flatten(1).T
+        places = nnf.interpolate(features[None], (GRID, GRID), mode="area")[0].flatten(1).T
         places = nnf.normalize(places - places.mean(0))
         similar.append(places @ places.T)
     return float((similar[0] - similar[1]).abs().mean())

@@ -8,7 +8,8 @@ Another tool is judged beside them by its command, such as Neural Neighbor Style
     --peer 'python styleTransfer.py --content_path {content} --style_path {style} --output_path {result} ...'
 
 Each run is a command of its own, as a user would start it: its seconds and its peak memory are those of the whole
-command. The figures are explained in judge.py. A folder of pairs has a folder for each, with `content.*` and `style.*`.
+command. The figures are explained in judge.py and second.py. A folder of pairs has a folder for each, with `content.*`
+and `style.*`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import judge, machine
+from benchmarks import judge, machine, second
 
 FIGURES = ("seconds", "GiB", *judge.FIGURES)
 
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("configs", nargs="+", help="a config each, with options behind it if need be")
     parser.add_argument("--peer", action="append", default=[], help="another tool: {content} {style} {size} {result}")
     parser.add_argument("--judge", type=Path, required=True, help="state dict of a whole VGG16")
+    parser.add_argument("--second", action="store_true", help="figures of a second judge, of another family, as well")
     parser.add_argument("--pairs", type=Path, help="folder of pairs")
     parser.add_argument("--pair", type=Path, nargs=2, action="append", default=[], metavar=("CONTENT", "STYLE"))
     parser.add_argument("--size", type=int, default=256)
@@ -98,11 +101,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder to keep the pictures in")
     options = parser.parse_args()
 
-    measure, rows = judge.Judge(options.judge), list[list[Image.Image]]()
+    judges: list[Callable[[Path, Path, Path], dict[str, float]]] = [judge.Judge(options.judge)]
+    names, rows = [*FIGURES], list[list[Image.Image]]()
+    if options.second:
+        judges.append(second.SecondJudge())
+        names += second.FIGURES
     pairs = [(a, b) for a, b in options.pair] + (pairs_in(options.pairs) if options.pairs else [])
     labels = ["content", "style"]
     print(", ".join(f"{key} {value}" for key, value in machine.described().items()))
-    print(f"| pair | config | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
+    print(f"| pair | config | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
     for content, style in pairs:
         name = content.stem if content.stem != "content" else content.parent.name
         shown = [Image.open(content).convert("RGB"), Image.open(style).convert("RGB")]
@@ -121,12 +128,14 @@ def main() -> None:
                 else:
                     pair = words(Path(config), content, style, options.size, result)
                     seconds, memory = run([*pair, *shlex.split(options.options), *more], Path(folder))
-                figures = {"seconds": seconds, "GiB": memory, **measure(result, content, style)}
+                figures = {"seconds": seconds, "GiB": memory}
+                for measure in judges:
+                    figures |= measure(result, content, style)
                 rows[-1].append(Image.open(result).convert("RGB"))
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     rows[-1][-1].save(options.keep / f"{name}-{i}-{Path(config).stem}.png")
-            cells = [f"{figures[key]:.{0 if key == 'seconds' else 4 if key == 'look' else 3}f}" for key in FIGURES]
+            cells = [f"{figures[key]:.{0 if key == 'seconds' else 4 if key == 'look' else 3}f}" for key in names]
             print(f"| {name} | {label} | {' | '.join(cells)} |", flush=True)
     if options.sheet:
         contact_sheet(rows, labels).save(options.sheet)

@@ -15,15 +15,17 @@ import torch
 from PIL import Image
 
 from benchmarks import all as figures
-from benchmarks import blind, convergence, gpu, machine, quality, scale, sizes
+from benchmarks import blind, convergence, gpu, machine, quality, scale, second, sizes
 from benchmarks import studio as live_view
 from benchmarks.judge import LOOK, STYLE, Judge
+from benchmarks.second import SecondJudge
 from nst.losses import functional as F
 from nst.losses.distances.frobenius import gram_distance
 from nst.losses.distances.wasserstein import wasserstein_distance
 from nst.network.features import Features
 from nst.network.weights import load
 from nst.pictures import images
+from nst.scene import samples
 from tests.helpers import draw
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +79,26 @@ def test_the_judge_sees_edges_hatch_and_what_is_not_used(
     assert hatch["nyquist"] > 5 and 0.8 < hatch["edges"] < 1
     assert abs(flip["edges"]) < 0.5 and flip["structure"] > 0.02 and flip["nyquist"] == pytest.approx(1, rel=0.1)
     assert flat["coverage"] < 0.3
+
+
+def test_the_second_judge_knows_a_cat_and_what_has_left_a_picture(tmp_path: Path) -> None:
+    judge = SecondJudge()
+    with Image.open(samples.path("sample:chelsea")) as image:
+        cat = image.convert("RGB").crop((80, 0, 80 + image.height, image.height)).resize((224, 224))
+    cat.save(tmp_path / "cat.png")
+    pixels = torch.from_numpy(np.asarray(cat, np.float32)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        scores = judge.network((pixels - 127) / 128)[0]
+    assert {281, 282, 285} >= {int(scores.argmax())}  # ImageNet's tabby, tiger cat and Egyptian cat
+    same = judge(tmp_path / "cat.png", tmp_path / "cat.png", tmp_path / "cat.png")
+    assert same == pytest.approx(dict.fromkeys(same, 0), abs=1e-6)
+    cat.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / "flipped.png")
+    Image.new("RGB", cat.size, (9, 9, 90)).save(tmp_path / "flat.png")
+    flipped, flat = (
+        judge(tmp_path / f"{x}.png", tmp_path / "cat.png", tmp_path / "cat.png") for x in ("flipped", "flat")
+    )
+    assert flipped["lite_frechet"] < 0.1 * flat["lite_frechet"] and flipped["lite_structure"] > 0.02
+    assert flipped["lite_content"] > 0.5
 
 
 def test_a_contact_sheet_has_a_column_for_each_label() -> None:
@@ -136,12 +158,13 @@ def test_quality_and_sizes_print_a_row_for_each_run(
     monkeypatch.setattr(
         sys, "argv", ["x", config, *common, "--pairs", "pairs", "--size", "48", "--sheet", "a.png", "--keep", "kept"]
     )
-    sys.argv += ["--peer", "cp {content} {result}"]
+    sys.argv += ["--peer", "cp {content} {result}", "--second"]
     quality.main()
     first, *rows = capsys.readouterr().out.splitlines()
     assert "threads" in first and len(rows) == 4 and rows[2].startswith("| one | debug | ")
-    figures = dict(zip(quality.FIGURES, rows[3].split("|")[3:-1], strict=True))
+    figures = dict(zip([*quality.FIGURES, *second.FIGURES], rows[3].split("|")[3:-1], strict=True))
     assert rows[3].startswith("| one | cp {content} | ") and float(figures["edges"]) == 1
+    assert float(figures["lite_content"]) == 0 < float(figures["lite_frechet"])
     assert all(float(cell) >= 0 for cell in rows[2].split("|")[3:-1])
     assert Image.open("a.png").width == 4 * 56
     assert Image.open("kept/one-0-debug.png").size == Image.open("kept/one-1-cp.png").size == (48, 40)
