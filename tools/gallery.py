@@ -104,7 +104,8 @@ def times(folder: Path) -> dict[str, dict[str, str | float]]:
 
 def note(folder: Path, name: str, seconds: float) -> None:
     """Keeps how long a picture took, on which machine and with which version."""
-    machine = f"{system.processor()}, {threads.cores()} cores"
+    cores = threads.cores()
+    machine = f"{system.processor()}, {cores} {'core' if cores == 1 else 'cores'}"
     found = times(folder) | {name: {"seconds": round(seconds, 1), "machine": machine, "version": version("nst")}}
     write_text(folder / TIMES, json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
