@@ -356,6 +356,16 @@ def test_a_page_that_comes_back_finds_its_run(page: Page) -> None:
     page.wait("Stopped", 20)
 
 
+def test_results_follow_a_run_that_a_page_came_back_to(page: Page) -> None:
+    go(page, steps=400)
+    page.wait("step")
+    page.page.reload()
+    page.page.wait_for_selector("#paint")
+    page.tab("Results")
+    page.wait("Done", 180)
+    page.until(lambda: page.page.locator("#gallery button:has(img)").count() == 1, "no picture", 20)
+
+
 def test_keyboard_reaches_everything(page: Page) -> None:
     seen = set()
     for _ in range(60):
