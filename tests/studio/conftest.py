@@ -99,6 +99,11 @@ class Page:
         if not url.startswith((address, "data:", "blob:")):
             self.outside.append(url)
 
+    def reload(self) -> None:
+        """Loads the page anew, and waits until it is there."""
+        self.page.reload()
+        self.page.wait_for_selector("#paint")
+
     def preset(self, name: str) -> None:
         """Chooses a preset, whose values then show."""
         self.page.click("#preset input")
