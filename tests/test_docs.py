@@ -31,7 +31,7 @@ TOLD = [*sorted((DOCS / "guides").glob("*.md"))]
 TOLD += [DOCS / f"{name}.md" for name in ("gallery", "scale", "studio", "video", "reference/formats")]
 """Pages whose commands and settings are run."""
 
-SMALL = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.size", "48", "--data.steps", "1"]
+SMALL = ["--model.backbone", "compact", "--model.weights", "imagenet", "--data.size", "48", "--data.steps", "1"]
 QUIET = ["--trainer.enable_progress_bar", "false"]
 
 ELSEWHERE = ("--trainer.devices", "--cluster", "--ckpt_path")
@@ -162,7 +162,7 @@ def test_its_settings_run(page: Path) -> None:
 @pytest.mark.usefixtures("pictures")
 def test_its_python_runs(page: str) -> None:
     torch.save(narrow(), "vgg16.pth")
-    small = 'preset="quick", size=48, steps=1, backbone="vgg16", weights="random:0"'
+    small = 'preset="quick", size=48, steps=1, backbone="compact", weights="imagenet"'
     for code in blocks(DOCS / "guides" / f"{page}.md", "python"):
         names: dict[str, Any] = {}
         exec(code.replace('preset="quick"', small).replace("size=256, steps=100", "size=48, steps=1"), names)

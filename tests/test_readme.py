@@ -15,7 +15,7 @@ from tests.test_architecture import FLOORS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
-SMALL = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.size", "48", "--data.steps", "1"]
+SMALL = ["--model.backbone", "compact", "--model.weights", "imagenet", "--data.size", "48", "--data.steps", "1"]
 MOST_LINES = 150
 OTHERS = ["python3 -m pip install .", "python3 -m pip install '.[test]'", "python3 -m pytest"]
 
@@ -63,7 +63,7 @@ def test_ci_installs_by_its_test_command() -> None:
 
 def test_its_python_runs() -> None:
     (code,) = blocks("python")
-    small = 'preset="quick", size=48, steps=1, backbone="vgg16", weights="random:0"'
+    small = 'preset="quick", size=48, steps=1, backbone="compact", weights="imagenet"'
     exec(code.replace('preset="quick"', small), {})
     assert max(Image.open("picture.png").size) == 48
 

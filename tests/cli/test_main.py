@@ -61,7 +61,7 @@ def test_the_screen_says_what_is_made_and_how_to_go_on(capfd: pytest.CaptureFixt
     assert fit("--trainer.enable_progress_bar", "true", "--output", "out.png") == 0
     captured = capfd.readouterr()
     assert "photo.png in the style of painting.png, 48×40 pixels" in captured.out
-    assert "vgg16 (random:0) on cpu" in captured.out
+    assert "compact (bundled) on cpu" in captured.out
     assert re.search(r"3/3 .*total=.*content=.*style=", captured.out)
     assert "picture   out.png" in captured.out
     assert "curves    tensorboard --logdir lightning_logs" in captured.out
@@ -271,15 +271,7 @@ def test_paths_in_a_config_are_relative_to_it(tmp_path: Path) -> None:
 
 def test_circular_padding_reaches_the_data() -> None:
     assert fit("--model.padding", "circular", "--output", "a.png") == 0
-    made = stylize(
-        *("photo.png", "painting.png"),
-        preset=None,
-        size=48,
-        steps=3,
-        backbone="vgg16",
-        weights="random:0",
-        padding="circular",
-    )
+    made = stylize("photo.png", "painting.png", preset=None, size=48, steps=3, backbone="compact", padding="circular")
     np.testing.assert_array_equal(values("a.png"), np.asarray(made))
     assert main(["fit", "--config", "a.png", "--output", "b.png"]) == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
@@ -377,7 +369,10 @@ def test_pictures_of_odd_shapes(capfd: pytest.CaptureFixture[str]) -> None:
         (["--model.content_weight", "nan"], "Expected --model.content_weight to be float, but got nan"),
         (["--model.content_weight", ".nan"], "but got nan; change --model.content_weight"),
         (["--model.backbone", "vgg17"], r"--model.backbone to be one of 'auto', 'vgg19', .*, but got vgg17"),
-        (["--model.weights", "other.pth"], r"weights of vgg16, but vgg16 from other.pth has no features.17.weight"),
+        (
+            ["--model.backbone", "vgg16", "--model.weights", "other.pth"],
+            r"weights of vgg16, but vgg16 from other.pth has no features.17.weight",
+        ),
         (["--model.weights", "bomb.pth"], r"bomb.pth to hold tensors alone.*never run"),
         (["--model.weights", "none.pth"], r"none.pth does not exist"),
         (["--output", "nowhere/a.png"], r"--output to be in a folder that exists, but nowhere does not"),

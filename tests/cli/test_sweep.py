@@ -77,7 +77,7 @@ def test_the_sheet_shows_every_picture_at_its_place(pair: tuple[Path, Path], cap
     assert sweep(*options) == 0
     assert "6 pictures: 0 made, 6 skipped, 0 failed" in capfd.readouterr().out
     assert Path("sheet.png").read_bytes() == first
-    assert "nst sweep --config '{}' --model.backbone vgg16" in str(read_metadata("sheet.png"))
+    assert "nst sweep --config '{}' --model.backbone compact" in str(read_metadata("sheet.png"))
     with pytest.raises(InputError, match="holds none"):
         record.read("sheet.png")
 

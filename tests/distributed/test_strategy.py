@@ -80,7 +80,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_another_number_goes_o
     wait_for("lightning_logs/version_0/checkpoints/last.ckpt")
     others = children(run.pid)
     os.kill(others[-1], number)
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=180)
     assert run.returncode == 128 + number and "error" not in err
     assert "resume" in out and not any(Path(f"/proc/{pid}").exists() for pid in others)
     steps = record.read("lightning_logs/version_0/result.png")["steps"]

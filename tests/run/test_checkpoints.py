@@ -51,7 +51,7 @@ def test_a_checkpoint_of_another_picture_is_refused(capfd: pytest.CaptureFixture
     assert "--model.style_weight (10.0 then, 20.0 now)" in err
     assert "--model.content_layers.relu4_2 (1.0 then, None now)" in err
     assert "--model.init (content then, painting.png now)" in refused(capfd, "--model.init", "painting.png")
-    assert "--model.weights (random:0 then, random:1 now)" in refused(capfd, "--model.weights", "random:1")
+    assert "--model.weights (compact.safetensors then, random:1 now)" in refused(capfd, "--model.weights", "random:1")
     assert "--trainer.gradient_clip_val (None then, 0.5 now)" in refused(capfd, "--trainer.gradient_clip_val", "0.5")
     draw(Path("photo.png"), seed=10)  # another picture under the same name
     assert "--data.content (photo.png then, photo.png now)" in refused(capfd)

@@ -42,7 +42,7 @@ def test_every_format_holds_settings_versions_and_digests(tmp_path: Path, suffix
     assert made["versions"]["nst"] == __version__
     assert made["versions"]["torch"] == torch.__version__
     assert set(made["versions"]) == {"python", "nst", "torch", "torchvision", "lightning"}
-    assert made["network"] == "vgg16 (random:0)"
+    assert made["network"] == "compact (bundled)"
     assert made["files"] == {
         f"data.{role}": {"path": str(tmp_path / name), "sha256": digest(name)}
         for role, name in (("content", "photo.png"), ("style", "painting.png"))

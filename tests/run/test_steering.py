@@ -20,10 +20,14 @@ LEVELS = ["--data.size", "96", "--data.min_size", "48"]
 """Three levels, of 48, 68 and 96 pixels."""
 
 
-@pytest.fixture(autouse=True)
-def _pair() -> None:
+def pair() -> None:
     draw(Path("photo.png"), (96, 80), seed=1)
     draw(Path("painting.png"), (88, 104), seed=2)
+
+
+@pytest.fixture(autouse=True)
+def _pair() -> None:
+    pair()
 
 
 def run(name: str, *changes: dict[str, Any], options: tuple[str, ...] = ()) -> torch.Tensor:
@@ -36,9 +40,19 @@ def run(name: str, *changes: dict[str, Any], options: tuple[str, ...] = ()) -> t
     return images.load(f"{name}.png").rgb
 
 
+@pytest.fixture(scope="module")
+def made_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The picture of a run without changes, which is made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("plain"))
+        pair()
+        run("plain")
+        return Path("plain.png").absolute()
+
+
 @pytest.fixture
-def plain() -> torch.Tensor:
-    return run("plain")
+def plain(made_plain: Path) -> torch.Tensor:
+    return images.load(made_plain).rgb
 
 
 CHANGES = [
@@ -59,8 +73,8 @@ def test_a_change_changes_the_picture_and_is_made_again(change: dict[str, Any], 
     assert record.read("steered.png")["steps"] == 9
 
 
-def test_a_plain_run_has_no_changes(plain: torch.Tensor) -> None:
-    assert "changes" not in record.read("plain.png")["config"]
+def test_a_plain_run_has_no_changes(made_plain: Path) -> None:
+    assert "changes" not in record.read(made_plain)["config"]
 
 
 def test_a_change_to_what_is_already_so_changes_nothing(plain: torch.Tensor) -> None:

@@ -26,9 +26,14 @@ from tests.helpers import TINY, fit
 pytestmark = pytest.mark.usefixtures("pair")
 
 FORKER = """
-import os, sys, torch
+import gc, os, sys, torch
+import torch.utils.tensorboard
+from PIL import Image
+import nst.cli.fit
 from nst.cli.main import main
 torch.set_num_threads(1)  # threads do not survive a fork
+Image.init()
+gc.freeze()
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
@@ -37,7 +42,7 @@ for line in sys.stdin:
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """
-"""Runs commands in processes of their own, without loading torch for each."""
+"""Runs commands in processes of their own, without loading torch, Lightning and Pillow's formats for each."""
 
 
 class Forker:

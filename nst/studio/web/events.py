@@ -112,7 +112,7 @@ class Events:
         shown = 0.0
         yield [gr.skip() for _ in [*self.page.shown, *STEERED]]  # where there is no run, all stays as it is
         while (run := self.queue.find(token)) is not None:
-            over, now = run.over, (run.looks, run.state, run.message, self.queue.place(run))
+            over, now = run.over, (run.looks, run.state, run.message, len(run.changes), self.queue.place(run))
             if now != before or time.monotonic() - shown > 2:
                 steered = [gr.skip() if before else gr.update(value=run.steered[name]) for name in STEERED]
                 yield [*self.shown(run, fresh=not before or now[:2] != before[:2]), *steered]

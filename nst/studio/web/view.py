@@ -6,7 +6,7 @@ import base64
 import math
 from html import escape
 
-from nst.studio.run import Run
+from nst.studio.run import STEERED, Run
 
 COLORS = {"total": "var(--nst-total)", "content": "var(--nst-content)", "style": "var(--nst-style)"}
 WORDS = {
@@ -67,8 +67,22 @@ def status(run: Run | None, place: int = 0, expected: float | None = None) -> st
     return (
         f'<div class="nst-status" data-state="{run.state}"><p><span role="status">{", ".join(words)}</span>'
         f"<span>{', '.join(rest)}</span></p>"
-        f'<progress aria-label="Share that is done" max="1" value="{done:.3f}"></progress>{message}{curve(run)}</div>'
+        f'<progress aria-label="Share that is done" max="1" value="{done:.3f}"></progress>{message}{changed(run)}'
+        f"{curve(run)}</div>"
     )
+
+
+def changed(run: Run) -> str:
+    """Returns the settings that the last change has set, and since when; nothing where there is none."""
+    found = [x for x in run.changes if x.keys() & STEERED]
+    if not found:
+        return ""
+    words = [
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in found[-1].items()
+        if name in STEERED
+    ]
+    return f'<p role="status"><span>Changed: {", ".join(words)}</span><span>since step {found[-1]["step"]}</span></p>'
 
 
 def curve(run: Run) -> str:
