@@ -49,6 +49,9 @@ TINY = ["--config", "{}", "--model.backbone", "compact", "--trainer.enable_progr
 TINY += ["--data.size", "48", "--trainer.accelerator", "cpu"]
 """Options of small runs, by the network in the box."""
 
+RANDOM = ["--model.backbone", "vgg16", "--model.weights", "random:0"]
+"""Options of the network that `module` has."""
+
 
 def fit(*options: str, content: Path = Path("photo.png"), style: Path = Path("painting.png"), steps: int = 3) -> int:
     """Runs `nst fit` on small pictures."""

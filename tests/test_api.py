@@ -18,7 +18,7 @@ from nst.run import record
 from nst.types import InputPath
 from tests.helpers import fit
 
-COMMAND = ["--model.backbone", "vgg16", "--model.weights", "random:0", "--data.content", "photo.png"]
+COMMAND = ["--model.backbone", "compact", "--data.content", "photo.png"]
 COMMAND += ["--data.style", "painting.png", "--data.steps", "2", "--output", "a.png"]
 COMMAND += ["--trainer.enable_progress_bar", "false"]
 
@@ -27,7 +27,7 @@ def adam(params: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam(params, lr=0.02)
 
 
-SMALL: dict[str, Any] = {"steps": 2, "backbone": "vgg16", "weights": "random:0"}
+SMALL: dict[str, Any] = {"steps": 2, "backbone": "compact"}
 TINY: dict[str, Any] = {**SMALL, "preset": None, "size": 32}
 
 
@@ -77,14 +77,7 @@ def test_wrong_input_raises(pair: tuple[Path, Path]) -> None:
 
 
 def test_without_a_preset_named_it_is_starry(pair: tuple[Path, Path]) -> None:
-    small: dict[str, Any] = {
-        "size": 40,
-        "min_size": 28,
-        "steps": 2,
-        "backbone": "vgg16",
-        "weights": "random:0",
-        "afar": 32,
-    }
+    small: dict[str, Any] = {**SMALL, "size": 40, "min_size": 28, "afar": 32}
     made = nst.stylize(*pair, **small)
     assert main(["fit", *COMMAND, "--data.size", "40", "--data.min_size", "28", "--data.afar", "32"]) == 0
     np.testing.assert_array_equal(np.asarray(Image.open("a.png")), np.asarray(made))

@@ -20,7 +20,7 @@ from nst.losses.statistics import Moments, Places, Statistics, Value
 from nst.losses.terms.standard import standard_terms
 from nst.streaming.scanner import Scanner
 from nst.types import Pixels
-from tests.helpers import CONTENT, STYLE, difference, fit, made, module, pictures, reference, run, seen
+from tests.helpers import CONTENT, RANDOM, STYLE, difference, fit, made, module, pictures, reference, run, seen
 
 pytestmark = pytest.mark.usefixtures("pair")
 
@@ -176,7 +176,7 @@ def test_a_run_without_any_callback_makes_the_same_picture(pair: tuple[Path, Pat
     """Levels, early ends and a resumption in the middle are the module's own affair."""
     options = ["--data.min_size", "40", "--data.ratio", "1.2", "--data.min_improvement", "0.9"]
     options += ["--trainer.precision", "32-true"]  # as Lightning's own Trainer, on every processor
-    assert fit(*options, "--model.average", "0.5", "--output", "a.png", steps=45) == 0
+    assert fit(*options, *RANDOM, "--model.average", "0.5", "--output", "a.png", steps=45) == 0
     settings: dict[str, Any] = {"min_size": Pixels(40), "ratio": 1.2, "min_improvement": 0.9}
     bare = run(module(average=0.5), pictures(pair, 45, **settings), callbacks=[])
     finished = (bare.shown[0].permute(1, 2, 0).numpy() * 255).round().astype(int)

@@ -235,6 +235,6 @@ def test_a_stopped_run_has_its_colours_at_a_smaller_level(pair: tuple[Path, Path
 
 
 def test_python_keeps_colours_too(pair: tuple[Path, Path]) -> None:
-    made = nst.stylize(*pair, preset=None, size=48, steps=3, backbone="vgg16", weights="random:0", color="content")
+    made = nst.stylize(*pair, preset=None, size=48, steps=3, backbone="compact", color="content")
     assert fit("--data.color", "content", "--output", "a.png") == 0
     np.testing.assert_array_equal(np.asarray(made), np.asarray(Image.open("a.png")))

@@ -37,6 +37,7 @@ from nst.streaming.scanner import Scanner
 from nst.types import InputPath, Pixels
 from tests.helpers import (
     CONTENT,
+    RANDOM,
     STYLE,
     TINY,
     content_losses,
@@ -343,13 +344,8 @@ def test_a_blend_lies_between_its_styles() -> None:
 
     distances = {}
     for name, share in (("one", "[1, 0]"), ("both", "[1, 1]"), ("other", "[0, 1]")):
-        options = [
-            "--data.style=[painting.png, other.png]",
-            "--data.style_weights",
-            share,
-            "--model.content_weight",
-            "0",
-        ]
+        options = [*RANDOM, "--data.style=[painting.png, other.png]", "--data.style_weights", share]
+        options += ["--model.content_weight", "0"]
         assert fit(*options, "--output", f"made_{name}.png", steps=60) == 0
         found = gram(f"made_{name}.png")
         distances[name] = [float((found - gram(x)).square().sum()) for x in ("painting.png", "other.png")]
@@ -508,7 +504,7 @@ def test_the_rest_takes_the_style_for_all() -> None:
 def test_python_takes_styles_and_regions() -> None:
     halves()
     styles = [nst.Style(InputPath("painting.png")), nst.Style(InputPath("other.png"), region="left")]
-    options: dict[str, Any] = {"preset": None, "size": 48, "steps": 3, "backbone": "vgg16", "weights": "random:0"}
+    options: dict[str, Any] = {"preset": None, "size": 48, "steps": 3, "backbone": "compact"}
     made_ = nst.stylize("photo.png", styles, regions={"left": "left.png"}, **options)
     entries = "[painting.png, {image: other.png, region: left}]"
     assert fit("--data.style", entries, "--data.regions", "{left: left.png}", "--output", "a.png") == 0

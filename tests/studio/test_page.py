@@ -147,7 +147,7 @@ def test_a_steered_run_is_made_again_bit_for_bit(page: Page, tmp_path: Path) -> 
 
 
 def test_the_run_goes_on_to_a_larger_size_and_never_above_the_limit(page: Page, tmp_path: Path) -> None:
-    go(page, steps=400, size=64)
+    go(page, steps=200, size=64)
     page.wait("step")
     page.page.click("#pause")
     page.wait("Paused")
@@ -157,9 +157,9 @@ def test_the_run_goes_on_to_a_larger_size_and_never_above_the_limit(page: Page, 
     page.until(lambda: "at most 256 pixels" in page.message(), "no refusal", 10)
     page.page.locator("#steer-size input").fill("80")
     page.page.click("#change")
-    page.page.wait_for_timeout(1000)
+    page.wait("Changed: size 80", 20)
     page.page.click("#pause")
-    page.wait("Done")
+    page.wait("Done", 180)
     assert max(Image.open(page.download("png", tmp_path / "got.png")).size) == 80
 
 
