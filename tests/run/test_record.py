@@ -43,10 +43,9 @@ def test_every_format_holds_settings_versions_and_digests(tmp_path: Path, suffix
     assert made["versions"]["torch"] == torch.__version__
     assert set(made["versions"]) == {"python", "nst", "torch", "torchvision", "lightning"}
     assert made["network"] == "compact (bundled)"
-    assert made["files"] == {
-        f"data.{role}": {"path": str(tmp_path / name), "sha256": digest(name)}
-        for role, name in (("content", "photo.png"), ("style", "painting.png"))
-    }
+    files = {"data.content": tmp_path / "photo.png", "data.style": tmp_path / "painting.png"}
+    files["model.weights"] = weights.COMPACT
+    assert made["files"] == {key: {"path": str(path), "sha256": digest(path)} for key, path in files.items()}
     config = made["config"]
     assert config["seed_everything"] == 7
     assert config["data"]["content"] == str(tmp_path / "photo.png")
