@@ -136,6 +136,7 @@ def test_a_steered_run_is_made_again_bit_for_bit(page: Page, tmp_path: Path) -> 
     got = page.download("png", tmp_path / "got.png")
     found = record.read(got)
     assert [sorted(x) for x in found["config"]["changes"]] == [["step", "style_weight"], ["end", "step"]]
+    assert f"since step {found['config']['changes'][0]['step']}" in before
     assert found["config"]["changes"][1]["step"] == found["steps"] < 4000 and not found["complete"]
     assert replayed(got, tmp_path / "again.png")
     command = page.page.input_value("#command textarea")
