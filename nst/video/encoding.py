@@ -198,6 +198,8 @@ class Encoding:
         options = {"crf": str(self.container.quality if self.quality is None else self.quality)}
         if codec == "libvpx-vp9":
             options |= {"row-mt": "1", "cpu-used": "2", "auto-alt-ref": "0" if clear else "1"}
+        if codec == "libx265" and len(frames) < 3:
+            options["x265-params"] = "bframes=0"  # else it times packets by a third frame, and by chance without one
         stream = out.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, form
         context = stream.codec_context

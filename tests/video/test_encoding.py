@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,31 @@ def test_a_clip_comes_back_with_its_times_and_colours(tmp_path: Path, name: str,
         assert (frame.picture.rgb - moved(3 * i)).abs().mean() < 0.05
         assert (frame.picture.rgb - moved(3 * i)).mean((0, 2, 3)).abs().max() < 0.02  # no paler
     assert [x.name for x in tmp_path.iterdir() if x.name.startswith(".")] == []
+
+
+def test_a_clip_of_one_or_two_frames_is_written_by_x265(tmp_path: Path) -> None:
+    painted(tmp_path)
+    script = """if True:
+        from fractions import Fraction
+        from pathlib import Path
+        from nst.video.encoding import Encoding
+        from nst.video.painter import Painted
+        frames = [Painted(i, Fraction(i, 10), Path(f"{i}.png")) for i in range(2)]
+        for count in (1, 2):
+            Encoding(Path(f"{count}.mp4"), codec="libx265").write(frames[:count], Fraction(10))
+    """
+    # glibc fills memory with other bytes than 0, as what the encoder does not set is 0 in most of a young process
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"MALLOC_PERTURB_": "85"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for count in (1, 2):
+        found = [float(x.time) for x in open_clip(str(tmp_path / f"{count}.mp4")).frames()]
+        assert found == pytest.approx([i / 10 for i in range(count)])
 
 
 def test_players_are_told_of_colours_and_find_the_index_in_front(tmp_path: Path) -> None:
