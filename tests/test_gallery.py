@@ -23,7 +23,7 @@ def test_a_picture_has_its_command_its_time_its_machine_and_its_version(
     monkeypatch.setattr(system, "processor", lambda: "Abacus 9")
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setattr(gallery, "version", lambda name: "1.2.3")
-    for name in ("chelsea-ink", "coffee-ink"):
+    for name in ("chelsea-ink", "coffee-ink", "coffee-glass"):
         draw(tmp_path / f"{name}.jpg")
     gallery.note(tmp_path, "coffee-ink", 61.26)
     gallery.note(tmp_path, "chelsea-ink", 93.4)
@@ -31,19 +31,20 @@ def test_a_picture_has_its_command_its_time_its_machine_and_its_version(
         "chelsea-ink": {"seconds": 93.4, "machine": "Abacus 9, 2 cores", "version": "1.2.3"},
         "coffee-ink": {"seconds": 61.3, "machine": "Abacus 9, 2 cores", "version": "1.2.3"},
     }
-    text = gallery.page(tmp_path, "starry", 768)
-    assert "--data.content sample:chelsea --data.style sample:ink --data.size 768" in text
+    text = gallery.page(tmp_path, 768)
+    assert "nst fit --config portrait --data.content sample:chelsea --data.style sample:ink --data.size 768" in text
+    assert "nst fit --config starry --data.content sample:coffee --data.style sample:glass --data.size 768" in text
     assert (
         text.index("gallery/chelsea-ink.jpg")
         < text.index("93 s on Abacus 9, 2 cores, nst 1.2.3.")
-        < text.index("coffee-ink")
+        < text.index("gallery/coffee-ink.jpg")
     )
     assert "61 s on Abacus 9, 2 cores, nst 1.2.3." in text
 
 
 def test_a_picture_without_a_time_has_its_command_alone(tmp_path: Path) -> None:
     draw(tmp_path / "coffee-ink.jpg")
-    text = gallery.page(tmp_path, "starry", 768)
+    text = gallery.page(tmp_path, 768)
     assert "sample:coffee" in text and " s on " not in text
 
 

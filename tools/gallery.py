@@ -49,6 +49,9 @@ WORDS = {
 }
 """What each sample shows."""
 
+PRESETS = {"ink": "portrait"}
+"""The preset of a painting's pictures where it is not `starry`: large washes of ink would cover the subject."""
+
 
 def pairs() -> list[tuple[str, str]]:
     """Returns all pairs of a photograph and a painting, painting by painting."""
@@ -63,10 +66,10 @@ def pair(text: str) -> tuple[str, str]:
     return photograph, painting
 
 
-def command(photograph: str, painting: str, config: str, size: int) -> list[str]:
+def command(photograph: str, painting: str, size: int) -> list[str]:
     """Returns the words of the command that makes a picture, without its output."""
     return [
-        *("nst", "fit", "--config", config, "--data.content", f"sample:{photograph}"),
+        *("nst", "fit", "--config", PRESETS.get(painting, "starry"), "--data.content", f"sample:{photograph}"),
         *("--data.style", f"sample:{painting}", "--data.size", str(size)),
     ]
 
@@ -110,7 +113,7 @@ def note(folder: Path, name: str, seconds: float) -> None:
     write_text(folder / TIMES, json.dumps(dict(sorted(found.items())), indent=1) + "\n")
 
 
-def page(folder: Path, config: str, size: int) -> str:
+def page(folder: Path, size: int) -> str:
     """Returns the page of the pictures that are in a folder."""
     took = times(folder)
     lines = [
@@ -135,7 +138,7 @@ def page(folder: Path, config: str, size: int) -> str:
         made = [x for x in samples.PHOTOGRAPHS if (folder / f"{x}-{painting}.jpg").exists()]
         lines += ["", f"## {WORDS[painting].capitalize()}"] if made else []
         for photograph in made:
-            words = shlex.join([*command(photograph, painting, config, size), "--output", "picture.png"])
+            words = shlex.join([*command(photograph, painting, size), "--output", "picture.png"])
             shown = f"{WORDS[photograph].capitalize()} in the manner of {WORDS[painting]}"
             lines += ["", f"![{shown}]({FOLDER}/{photograph}-{painting}.jpg)", "", "```sh", words, "```"]
             if told := took.get(f"{photograph}-{painting}"):
@@ -156,7 +159,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("docs", type=Path, help="the folder of the documentation")
     parser.add_argument("--pairs", type=pair, nargs="*", default=pairs(), help="such as chelsea:mosaic; by default all")
-    parser.add_argument("--config", default="starry")
     parser.add_argument("--size", type=int, default=768, help="longer side, in pixels")
     parser.add_argument("--row", type=pair, default=("astronaut", "night"), help="the pair of the README's row")
     options = parser.parse_args()
@@ -170,7 +172,7 @@ def main() -> None:
         path = folder / f"{photograph}-{painting}.jpg"
         if not path.exists():
             start = time.monotonic()
-            words = command(photograph, painting, options.config, options.size)
+            words = command(photograph, painting, options.size)
             made(words[2:]).save(path, quality=86)
             note(folder, path.stem, time.monotonic() - start)
             print(path, flush=True)
@@ -178,7 +180,7 @@ def main() -> None:
     chosen = folder / f"{photograph}-{painting}.jpg"
     if chosen.exists():
         row(photograph, painting, chosen).save(options.docs / "row.jpg", quality=88)
-    write_text(options.docs / "gallery.md", page(folder, options.config, options.size))
+    write_text(options.docs / "gallery.md", page(folder, options.size))
 
 
 if __name__ == "__main__":
