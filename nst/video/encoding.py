@@ -189,7 +189,7 @@ class Encoding:
                 clear = clear or image.has_transparency_data
                 size = image.size
         codec, usual = (self.container.clear if clear else None) or self.container.codec
-        codec = self.codec or codec
+        codec = av.codec.Codec(self.codec or codec, "w").name  # an encoder may be named by its format, as hevc
         form = self.pixel_format or (usual if self.codec is None else _formats(codec)[0])
         kind = av.VideoFormat(form)
         # where chroma has half the columns or rows, an odd one is left out
@@ -199,7 +199,8 @@ class Encoding:
         if codec == "libvpx-vp9":
             options |= {"row-mt": "1", "cpu-used": "2", "auto-alt-ref": "0" if clear else "1"}
         if codec == "libx265" and len(frames) < 3:
-            options["x265-params"] = "bframes=0"  # else it times packets by a third frame, and by chance without one
+            # with B-frames it times the first packet by the third frame, and without one by memory it never set
+            options["x265-params"] = "bframes=0"
         stream = out.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, form
         context = stream.codec_context

@@ -96,7 +96,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_another_number_goes_o
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["first", "other"])
 def test_where_one_process_is_killed_the_others_end(started: list[subprocess.Popen[str]], victim: str) -> None:
-    count = 3 if victim == "first" else 2
+    count = 3 if victim == "first" else 2  # where two more runs follow, fewer, as each takes seconds to start
     run = subprocess.Popen(command(count, 4000), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     started.append(run)
     wait_for("lightning_logs/version_0/checkpoints/last.ckpt")

@@ -61,16 +61,17 @@ def test_a_clip_comes_back_with_its_times_and_colours(tmp_path: Path, name: str,
     assert [x.name for x in tmp_path.iterdir() if x.name.startswith(".")] == []
 
 
-def test_a_clip_of_one_or_two_frames_is_written_by_x265(tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["libx265", "hevc"])
+def test_a_clip_of_one_or_two_frames_is_written_by_x265(tmp_path: Path, codec: str) -> None:
     painted(tmp_path)
-    script = """if True:
+    script = f"""if True:
         from fractions import Fraction
         from pathlib import Path
         from nst.video.encoding import Encoding
         from nst.video.painter import Painted
-        frames = [Painted(i, Fraction(i, 10), Path(f"{i}.png")) for i in range(2)]
+        frames = [Painted(i, Fraction(i, 10), Path(f"{{i}}.png")) for i in range(2)]
         for count in (1, 2):
-            Encoding(Path(f"{count}.mp4"), codec="libx265").write(frames[:count], Fraction(10))
+            Encoding(Path(f"{{count}}.mp4"), codec="{codec}").write(frames[:count], Fraction(10))
     """
     # glibc fills memory with other bytes than 0, as what the encoder does not set is 0 in most of a young process
     done = subprocess.run(
